@@ -1,0 +1,82 @@
+# Every task of this repository. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+BACKEND := apps/backend
+LOCK := $(BACKEND)/requirements-dev.txt
+READY := $(VENV)/.ready
+PATH := $(BIN):$(PATH)
+export PATH
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+
+.PHONY: help
+help: ## List the tasks
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(READY) ## Install everything into .venv
+
+$(READY): $(LOCK) $(BACKEND)/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Python 3.11 or newer with venv is needed (Debian: apt-get install python3-venv); or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=/path/to/python3 (and remove .venv)" >&2; exit 1; }
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/pip install --quiet "$$(grep -oE '^uv==[0-9.]+' $(LOCK))"
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode $(LOCK)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e $(BACKEND)
+	@touch $@
+
+.PHONY: lock
+lock: ## Pin every dependency again, with hashes, into the requirements files
+	cd $(BACKEND) && uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
+	cd $(BACKEND) && uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --extra dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+
+.PHONY: demo
+demo: $(READY) ## Run the whole loop on the shipped sample, or on DATA=file.csv.gz
+	lm demo $(if $(DATA),$(DATA))
+
+.PHONY: serve
+serve: $(READY) ## Console and API on 127.0.0.1:8000
+	LM_LOCAL_TRUST=true lm serve
+
+.PHONY: check
+check: $(READY) ## Format, lint, types, layers, SQL
+	cd $(BACKEND) && ruff format --check . && ruff check . && mypy && lint-imports --no-cache
+	cd warehouse && sqlfluff lint models tests macros
+
+.PHONY: format
+format: $(READY) ## Let the formatters rewrite the code
+	cd $(BACKEND) && ruff format . && ruff check --fix .
+	cd warehouse && sqlfluff fix --quiet models tests macros
+
+.PHONY: test
+test: $(READY) test-packages check ## Set up everything and run the checks and tests
+	cd $(BACKEND) && pytest -n auto --dist loadgroup -m "not full"
+
+.PHONY: test-full
+test-full: $(READY) test-packages check ## All tests, the long ones too
+	cd $(BACKEND) && pytest -n auto --dist loadgroup
+
+.PHONY: test-packages
+test-packages:
+	@command -v promtool >/dev/null || $(if $(filter 0,$(shell id -u)),apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null,{ echo "The tests need promtool (Debian: sudo apt-get install prometheus)" >&2; exit 1; })
+
+.PHONY: bench
+bench: $(READY) ## Measure: ONLY=section ROWS=n REPS=n; prints tables, writes build/bench.json
+	cd $(BACKEND) && python bench/run.py $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(REPS),--reps $(REPS))
+
+.PHONY: bench-full
+bench-full: $(READY) ## The same without the time limit
+	cd $(BACKEND) && python bench/run.py --full $(if $(ONLY),--only $(ONLY)) $(if $(ROWS),--rows $(ROWS)) $(if $(REPS),--reps $(REPS))
+
+.PHONY: hooks
+hooks: $(READY) ## Check every commit before it is made
+	prek install
+
+.PHONY: clean
+clean: ## Remove the environment and reports; .data stays
+	rm -rf $(VENV) build warehouse/target warehouse/logs
