@@ -17,7 +17,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -198,13 +198,42 @@ def read_frame(
         parameters: Values of the query's placeholders; they are bound on the client, as COPY takes none.
     """
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(
-        sql.SQL(psycopg.ClientCursor(connection).mogrify(query, parameters))  # type: ignore[arg-type] # composed above
+        sql.SQL(psycopg.ClientCursor(connection).mogrify(query, parameters))
     )
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         chunks = b"".join(copy)
     if not chunks:
         return pl.DataFrame(schema=schema)
-    return pl.read_csv(chunks, has_header=False, schema=schema, missing_utf8_is_empty_string=False)
+    return pl.read_csv(chunks, has_header=False, schema=schema)
+
+
+@contextmanager
+def advisory_lock(job: str) -> Iterator[None]:
+    """Let one process at a time do a job; the next one waits. A killed process holds nothing."""
+    with get_engine("jobs").connect() as connection:
+        key = text("SELECT pg_advisory_lock(hashtextextended(:job, 0))")
+        connection.execute(key, {"job": job})
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:job, 0))"), {"job": job})
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Say in a sentence that the database is down or has no schema, instead of a driver's traceback."""
+    try:
+        yield
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {_first_line(error)}") from None
+    except ProgrammingError as error:
+        if isinstance(error.orig, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+            raise DatabaseUnavailable(f"{_first_line(error)}. Run `lm db up` (or `lm db upgrade`) first.") from None
+        raise
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0]
 
 
 # --- readiness --------------------------------------------------------------------------------------------------
@@ -216,12 +245,8 @@ def server_version() -> int:
     Raises:
         DatabaseUnavailable: It cannot be reached, or is older than the oldest that is supported.
     """
-    try:
-        with get_engine("admin").connect() as connection:
-            version = int(connection.execute(text("SHOW server_version_num")).scalar_one()) // 10000
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}") from None
+    with database_errors(), get_engine("admin").connect() as connection:
+        version = int(connection.execute(text("SHOW server_version_num")).scalar_one()) // 10000
     if version < MINIMUM_SERVER_VERSION:
         raise DatabaseUnavailable(
             f"PostgreSQL {version} is too old; {MINIMUM_SERVER_VERSION} or newer is needed."

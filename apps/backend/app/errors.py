@@ -65,11 +65,3 @@ class DatabaseUnavailable(LedgermillError):
     status = 503
     title = "Database unavailable"
     exit_code = 3
-
-
-class AlreadyRunning(LedgermillError):
-    """The same job holds its advisory lock in another process."""
-
-    status = 409
-    title = "Already running"
-    exit_code = 4

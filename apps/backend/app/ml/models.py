@@ -13,7 +13,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.db import Base
 
 if TYPE_CHECKING:
-    from app.orm_models import Transaction
+    from app.orm_models import Transaction  # noqa: TC004 -- at run time SQLAlchemy finds it by its name
 
 TIMESTAMPTZ = TIMESTAMP(timezone=True)
 MONEY = Numeric(18, 2)

@@ -14,11 +14,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from psycopg import sql
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import OperationalError
 
 from app.config import BACKEND_DIR, get_settings
-from app.db import database_url, get_engine, role_password, server_version, session_for_jobs
-from app.errors import DatabaseUnavailable
+from app.db import database_errors, database_url, get_engine, role_password, server_version, session_for_jobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,17 +130,11 @@ def _newest_revision() -> str | None:
 
 
 def _schema_revision() -> str | None:
-    try:
-        with get_engine("admin").connect() as connection:
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            revision: str | None = connection.execute(
-                text("SELECT version_num FROM alembic_version")
-            ).scalar_one_or_none()
-            return revision
-    except OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}") from None
+    with database_errors(), get_engine("admin").connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        return revision
 
 
 def _managed_roles() -> Iterator[Role]:

@@ -20,10 +20,7 @@ _SIGMA = 0.45
 _QUANTILES = 1024
 
 SKEW_PER_MILLE = np.array(
-    [
-        round(1000 * math.exp(_SIGMA * NormalDist().inv_cdf((index + 0.5) / _QUANTILES)))
-        for index in range(_QUANTILES)
-    ],
+    [round(1000 * math.exp(_SIGMA * NormalDist().inv_cdf((index + 0.5) / _QUANTILES))) for index in range(_QUANTILES)],
     dtype=np.int64,
 )
 """Quantiles of a log-normal factor with median 1, in thousandths: amounts have a long right tail."""
@@ -43,7 +40,9 @@ class Draws:
     def weighted(self, weights: IntArray, size: int) -> IntArray:
         """Indices into `weights`, each as likely as its weight says."""
         cumulative = np.cumsum(weights)
-        return np.searchsorted(cumulative, self.below(int(cumulative[-1]), size), side="right").astype(np.int64)
+        drawn = self.below(int(cumulative[-1]), size)
+        indices: IntArray = np.searchsorted(cumulative, drawn, side="right").astype(np.int64)
+        return indices
 
     def happens(self, per_mille: int, size: int) -> BoolArray:
         """True in `per_mille` of a thousand cases."""

@@ -67,23 +67,10 @@ class Move(NamedTuple):
     months: tuple[int, ...] = _ALL_YEAR
 
 
-def _subscription(  # noqa: PLR0913  a row of the table below
-    name: str, account: str, day: int, pence: int, later_pence: int = 0, changes_after: int = 50, share: int = 100
-) -> Regular:
+def _subscription(name: str, account: str, day: int, pence: int, share: int = 100) -> Regular:
     by_card = account == "card"
-    return Regular(
-        name,
-        "Subscriptions",
-        account,
-        Form.CARD if by_card else Form.DIRECT_DEBIT,
-        day,
-        -pence,
-        share,
-        personal=False,
-        later_pence=-later_pence,
-        changes_after=changes_after,
-        mcc="4899" if by_card else None,
-    )
+    form, mcc = (Form.CARD, "4899") if by_card else (Form.DIRECT_DEBIT, None)
+    return Regular(name, "Subscriptions", account, form, day, -pence, share, personal=False, mcc=mcc)
 
 
 REGULARS = (
@@ -109,13 +96,13 @@ REGULARS = (
     Regular("Overdraft Interest", "Fees", "current", Form.CHARGE, 2, -640, months=(1, 2, 8, 12), varies=True),
     Regular("Interest Charged", "Fees", "card", Form.CHARGE, 11, -1_150, months=(1, 2, 3, 6, 9, 10), varies=True),
     Regular("Non-Sterling Transaction Fee", "Fees", "card", Form.CHARGE, 22, -290, months=(5, 7, 8), varies=True),
-    _subscription("Streamhaus", "card", 7, 1_099, 1_299, 40),
-    _subscription("Tunely Premium", "card", 14, 1_099, 1_199, 70),
-    _subscription("Amazon Prime", "card", 19, 899, 999, 55),
+    _subscription("Streamhaus", "card", 7, 1_099)._replace(later_pence=-1_299, changes_after=40),
+    _subscription("Tunely Premium", "card", 14, 1_099)._replace(later_pence=-1_199, changes_after=70),
+    _subscription("Amazon Prime", "card", 19, 899)._replace(later_pence=-999, changes_after=55),
+    _subscription("Daily Courier Digital", "current", 10, 1_200)._replace(later_pence=-1_500, changes_after=30),
     _subscription("Cloudnook Storage", "card", 23, 249),
-    _subscription("Daily Courier Digital", "current", 10, 1_200, 1_500, 30),
-    _subscription("Kinoteca+", "card", 26, 599, 799, 65, 50),
-    _subscription("Pixel Vault Games", "current", 17, 799, 0, 0, 40),
+    _subscription("Kinoteca+", "card", 26, 599, 50)._replace(later_pence=-799, changes_after=65),
+    _subscription("Pixel Vault Games", "current", 17, 799, 40),
 )  # fmt: skip
 
 MOVES = (

@@ -33,6 +33,10 @@ class Shop(NamedTuple):
     offers: tuple[Offer, ...]
 
 
+PROCESSORS = ("", "SQ *", "SUMUP *", "PAYPAL *")
+"""Who takes the card for a small shop, as it stands before the name; the first is the shop's own bank."""
+
+
 class Habit(NamedTuple):
     """How a household spends in one category.
 
@@ -47,7 +51,8 @@ class Habit(NamedTuple):
         price_less: … less this many: 100 and 1 give 7.99.
         local_pence: Typical amount in shops of the town.
         local_mccs: Merchant category codes of shops of the town.
-        local_kinds: Last words of their names; without any, there are no such shops.
+        local_kinds: Last words of their names.
+        processors: Weights of `PROCESSORS` among them.
     """
 
     share: int
@@ -58,9 +63,10 @@ class Habit(NamedTuple):
     accounts: tuple[int, int, int]
     price_step: int
     price_less: int
-    local_pence: int = 0
-    local_mccs: tuple[str, ...] = ()
-    local_kinds: tuple[str, ...] = ()
+    local_pence: int
+    local_mccs: tuple[str, ...]
+    local_kinds: tuple[str, ...]
+    processors: tuple[int, int, int, int] = (50, 25, 13, 12)
 
 
 _EVEN = (10,) * 12
@@ -72,6 +78,7 @@ HABITS: dict[str, Habit] = {
     "Groceries": Habit(
         240, (10, 10, 10, 10, 10, 10, 9, 9, 10, 10, 11, 14), 130, 7, 14, (30, 55, 15), 1, 0,
         2100, ("5411", "5422", "5451", "5462"), ("Bakery", "Butchers", "Farm Shop", "Greengrocers", "Fishmongers"),
+        (60, 20, 20, 0),
     ),
     "Eating out": Habit(
         270, (8, 9, 10, 10, 11, 11, 12, 11, 10, 10, 10, 13), 170, 8, 14, (50, 15, 35), 5, 0,
@@ -83,7 +90,7 @@ HABITS: dict[str, Habit] = {
     ),
     "Fuel": Habit(
         40, (9, 9, 10, 10, 10, 10, 12, 12, 10, 10, 9, 10), 120, 6, 15, (30, 50, 20), 1, 0,
-        4600, ("5541", "5542"), ("Garage", "Filling Station"),
+        4600, ("5541", "5542"), ("Garage", "Filling Station"), (1, 0, 0, 0),
     ),
     "Shopping": Habit(
         170, _CHRISTMAS, 150, 9, 12, (30, 20, 50), 100, 1,
@@ -102,7 +109,10 @@ HABITS: dict[str, Habit] = {
         40, (9, 9, 10, 10, 10, 10, 8, 14, 13, 9, 11, 14), 120, 8, 11, (15, 65, 20), 50, 1,
         1500, ("5641", "7999", "8299"), ("Soft Play", "Swim School", "Toys", "Dance Academy"),
     ),
-    "Cash": Habit(40, _EVEN, 130, 8, 14, (75, 25, 0), 1000, 0),
+    "Cash": Habit(
+        40, _EVEN, 130, 8, 14, (75, 25, 0), 1000, 0,
+        4000, ("6011",), ("ATM", "Cashpoint"), (1, 0, 0, 0),
+    ),
 }  # fmt: skip
 
 SHOPS = (

@@ -1,0 +1,242 @@
+"""Build feature vectors for stored transactions: `python -m app.ml.feature_build`.
+
+The batch job around the kernel. It reads transactions by id, computes their features and writes those that
+differ from what is stored, each batch in a transaction of its own: killed anywhere, it is simply run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import polars as pl
+from psycopg import sql
+from sqlalchemy import func, select
+
+from app.db import advisory_lock, copy_in, database_errors, driver_connection, read_frame, session_for_jobs
+from app.errors import InvalidInput, LedgermillError
+from app.ml.features import FEATURE_SCHEMA, TRANSACTION_SCHEMA, build_features
+from app.orm_models import Transaction
+from app.progress import progress_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import psycopg
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_DAYS: Final = 180
+DEFAULT_BATCH_SIZE: Final = 50_000
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which transactions to build, as a condition on the table and its parameters."""
+
+    condition: str
+    parameters: tuple[Any, ...]
+
+    @classmethod
+    def between(cls, first: dt.date, last: dt.date) -> Selection:
+        """Choose the transactions of a span of days, both ends included."""
+        return cls("date BETWEEN %s AND %s", (first, last))
+
+    @classmethod
+    def of_import(cls, import_id: int) -> Selection:
+        """Choose the transactions that one import inserted."""
+        return cls("import_id = %s", (import_id,))
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """How many transactions were looked at, and how many vectors were new or different."""
+
+    processed: int
+    written: int
+
+
+def build_range(
+    first: dt.date, last: dt.date, *, batch_size: int = DEFAULT_BATCH_SIZE, progress: Callable[[int], None] | None = None
+) -> BuildResult:
+    """Build the features of every user's transactions in a span of days.
+
+    Args:
+        first: First day.
+        last: Last day, included.
+        batch_size: Transactions read, computed and committed at a time.
+        progress: Called with the number of transactions done so far.
+    """
+    selection = Selection.between(first, last)
+    processed = written = 0
+    after_id: int | None = 0
+    with advisory_lock("feature_build"):
+        while True:
+            with session_for_jobs() as session:
+                after_id, batch = build_batch(driver_connection(session), selection, after_id, batch_size)
+            if after_id is None:
+                return BuildResult(processed, written)
+            processed += batch.processed
+            written += batch.written
+            if progress:
+                progress(processed)
+
+
+def build_selection(
+    connection: psycopg.Connection[Any], selection: Selection, *, batch_size: int = DEFAULT_BATCH_SIZE
+) -> BuildResult:
+    """Build the features of chosen transactions inside the caller's transaction."""
+    processed = written = 0
+    after_id: int | None = 0
+    while True:
+        after_id, batch = build_batch(connection, selection, after_id, batch_size)
+        if after_id is None:
+            return BuildResult(processed, written)
+        processed += batch.processed
+        written += batch.written
+
+
+def build_batch(
+    connection: psycopg.Connection[Any], selection: Selection, after_id: int, batch_size: int
+) -> tuple[int | None, BuildResult]:
+    """Build the next batch in order of id; return the last id of it, None when there was nothing left."""
+    transactions = read_frame(
+        connection,
+        f"""
+        SELECT id, date, posted_at, amount, description, mcc, channel_hint FROM transactions
+        WHERE id > %s AND {selection.condition} ORDER BY id LIMIT %s
+        """,  # noqa: S608 -- the condition is one of Selection's constants
+        TRANSACTION_SCHEMA,
+        (after_id, *selection.parameters, batch_size),
+    )
+    if transactions.is_empty():
+        return None, BuildResult(0, 0)
+    written = write_features(connection, build_features(transactions))
+    return transactions.item(-1, "txn_id"), BuildResult(transactions.height, written)
+
+
+def write_features(connection: psycopg.Connection[Any], features: pl.DataFrame) -> int:
+    """Store feature vectors, touching only rows that are new or differ; return how many.
+
+    Sorted by key, so that two writers of the same rows wait for each other instead of deadlocking.
+    """
+    connection.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS incoming_features (LIKE ml_features INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+    )
+    connection.execute("TRUNCATE incoming_features")
+    copy_in(connection, "incoming_features", features.with_columns(array_literal(pl.col("tokens"))))
+    return connection.execute(UPSERT).rowcount
+
+
+def array_literal(tokens: pl.Expr) -> pl.Expr:
+    """Write lists of tokens as PostgreSQL array literals; tokens hold neither quotes nor backslashes."""
+    quoted = tokens.list.eval(pl.concat_str(pl.lit('"'), pl.element(), pl.lit('"')))
+    return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}"))
+
+
+def _upsert() -> sql.Composed:
+    columns = [sql.Identifier(name) for name in FEATURE_SCHEMA]
+    values = [name for name in columns if name != sql.Identifier("txn_id")]
+    return sql.SQL("""
+        INSERT INTO ml_features ({columns})
+        SELECT {columns} FROM incoming_features ORDER BY txn_id
+        ON CONFLICT (txn_id) DO UPDATE SET ({values}) = ROW ({new})
+        WHERE ({old}) IS DISTINCT FROM ({new})
+    """).format(
+        columns=sql.SQL(", ").join(columns),
+        values=sql.SQL(", ").join(values),
+        new=sql.SQL(", ").join(sql.SQL("excluded.{}").format(name) for name in values),
+        old=sql.SQL(", ").join(sql.SQL("ml_features.{}").format(name) for name in values),
+    )
+
+
+UPSERT: Final = _upsert()
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        with database_errors():
+            run(options)
+    except LedgermillError as error:
+        logger.error("%s", error)  # noqa: TRY400 -- a sentence for the person, not a traceback
+        return error.exit_code
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    """Build what the options ask for."""
+    first, last = _days(options)
+    logger.info("Building features for %s to %s", first, last)
+    with progress_of("transactions", total=count_transactions(first, last), logger=logger) as show:
+        result = build_range(first, last, batch_size=options.batch_size, progress=show)
+    logger.info("✅ Built %d feature vectors", result.processed)
+    logger.info("%d of them were new or had changed", result.written)
+
+
+def count_transactions(first: dt.date, last: dt.date) -> int:
+    """Count the transactions of a span of days."""
+    with session_for_jobs() as session:
+        return session.scalar(select(func.count()).where(Transaction.date.between(first, last))) or 0
+
+
+def _days(options: argparse.Namespace) -> tuple[dt.date, dt.date]:
+    today = dt.datetime.now(dt.UTC).date()
+    if options.all:
+        with session_for_jobs() as session:
+            first, last = session.execute(select(func.min(Transaction.date), func.max(Transaction.date))).one()
+        return first or today, last or today
+    if (options.start_date is None) != (options.end_date is None):
+        raise InvalidInput("--start-date and --end-date go together.")
+    if options.start_date is not None:
+        if options.start_date > options.end_date:
+            raise InvalidInput(
+                f"The range is inverted: --start-date {options.start_date} comes after --end-date {options.end_date}."
+            )
+        return options.start_date, options.end_date
+    return today - dt.timedelta(days=options.days), today
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.ml.feature_build",
+        description="Build the feature vectors of stored transactions; by default those of the last 180 days.",
+    )
+    span = parser.add_mutually_exclusive_group()
+    span.add_argument("--days", type=_positive, default=DEFAULT_DAYS, help="the last DAYS days (default: 180)")
+    span.add_argument("--start-date", type=_date, metavar="YYYY-MM-DD", help="first day, with --end-date")
+    span.add_argument("--all", action="store_true", help="every transaction there is")
+    parser.add_argument("--end-date", type=_date, metavar="YYYY-MM-DD", help="last day, included")
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        default=DEFAULT_BATCH_SIZE,
+        help=f"transactions committed at a time (default: {DEFAULT_BATCH_SIZE})",
+    )
+    return parser
+
+
+def _date(value: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a date like 2025-01-31") from None
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) == 0:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number above zero")
+    return int(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
