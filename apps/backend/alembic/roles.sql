@@ -25,6 +25,7 @@ BEGIN
     IF NOT has_database_privilege('lm_owner', current_database(), 'CREATE') THEN
         EXECUTE format('GRANT CREATE ON DATABASE %I TO lm_owner', current_database());
     END IF;
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO lm_jobs, lm_app', current_database());
     GRANT USAGE, CREATE ON SCHEMA public TO lm_owner;
     GRANT USAGE ON SCHEMA public TO lm_jobs, lm_app;
 END

@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_of(what: str, *, total: int | None, logger: logging.Logger) -> Iterator[Callable[[int], None]]:
+def progress_of(
+    what: str, *, logger: logging.Logger, total: int | None = None
+) -> Iterator[Callable[[int, int | None], None]]:
     """Show how far a piece of work is.
 
     Args:
         what: What is counted, in the plural: "transactions".
-        total: How many there are; None when nobody knows.
         logger: Gets "Processed N transactions" where standard error is no terminal.
+        total: How many there are, if that is known beforehand.
 
     Yields:
-        A function to call with the number done so far.
+        A function to call with the number done so far, and the total where that has become known.
     """
     if not sys.stderr.isatty():
-        yield lambda done: logger.info("Processed %d %s", done, what)
+        yield lambda done, _total=None: logger.info("Processed %d %s", done, what)
         return
     columns = (
         SpinnerColumn(),
@@ -38,4 +40,4 @@ def progress_of(what: str, *, total: int | None, logger: logging.Logger) -> Iter
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, known=None: bar.update(task, completed=done, total=known or total)

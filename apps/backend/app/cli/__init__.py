@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
 
-from app.cli import db
+from app.cli import db, demo, ingest, merchants, sample, serve
 from app.cli.output import errors
 from app.errors import LedgermillError
 
@@ -16,11 +17,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command()(demo.demo)
+app.command()(serve.serve)
+app.command()(ingest.ingest)
+app.command()(sample.sample)
 app.add_typer(db.app, name="db")
+app.add_typer(merchants.app, name="merchants")
 
 
 def main() -> None:
     """Run the command line; an error that a person can act on is one sentence and an exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         app()
     except LedgermillError as error:

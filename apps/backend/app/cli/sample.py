@@ -16,7 +16,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a day. Write it as 2025-10-31.") from error
+        raise typer.BadParameter(f"{text!r} is not a day. Write it as 2025-10-31.", param_hint="--end") from error
 
 
 def sample(  # noqa: PLR0913  each is an option of the command
@@ -26,7 +26,7 @@ def sample(  # noqa: PLR0913  each is an option of the command
     *,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
     months: Annotated[int, typer.Option(min=1, help="Calendar months covered.")] = DEFAULT_MONTHS,
-    end: Annotated[date, typer.Option(parser=_day, metavar="YYYY-MM-DD", help="Last day.")] = DEFAULT_END,
+    end: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Last day.")] = DEFAULT_END.isoformat(),
     rows: Annotated[
         int | None,
         typer.Option(min=1, help="Approximate size; default: one household, about 250 rows a month."),
@@ -40,7 +40,7 @@ def sample(  # noqa: PLR0913  each is an option of the command
 
     No accuracy on it is ever quoted as a result.
     """
-    ledger = generate_ledger(seed=seed, months=months, end=end, rows=rows)
+    ledger = generate_ledger(seed=seed, months=months, end=_day(end), rows=rows)
     to_stdout = str(out) == "-"
     write_ledger(ledger, sys.stdout.buffer if to_stdout else out, categories=categories, truth=truth)
     first, last = ledger["date"][0], ledger["date"][-1]

@@ -46,11 +46,6 @@ class Selection:
         """Choose the transactions of a span of days, both ends included."""
         return cls("date BETWEEN %s AND %s", (first, last))
 
-    @classmethod
-    def of_import(cls, import_id: int) -> Selection:
-        """Choose the transactions that one import inserted."""
-        return cls("import_id = %s", (import_id,))
-
 
 @dataclass(frozen=True)
 class BuildResult:
@@ -61,7 +56,11 @@ class BuildResult:
 
 
 def build_range(
-    first: dt.date, last: dt.date, *, batch_size: int = DEFAULT_BATCH_SIZE, progress: Callable[[int], None] | None = None
+    first: dt.date,
+    last: dt.date,
+    *,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> BuildResult:
     """Build the features of every user's transactions in a span of days.
 
@@ -83,21 +82,7 @@ def build_range(
             processed += batch.processed
             written += batch.written
             if progress:
-                progress(processed)
-
-
-def build_selection(
-    connection: psycopg.Connection[Any], selection: Selection, *, batch_size: int = DEFAULT_BATCH_SIZE
-) -> BuildResult:
-    """Build the features of chosen transactions inside the caller's transaction."""
-    processed = written = 0
-    after_id: int | None = 0
-    while True:
-        after_id, batch = build_batch(connection, selection, after_id, batch_size)
-        if after_id is None:
-            return BuildResult(processed, written)
-        processed += batch.processed
-        written += batch.written
+                progress(processed, None)
 
 
 def build_batch(
@@ -124,18 +109,28 @@ def write_features(connection: psycopg.Connection[Any], features: pl.DataFrame) 
 
     Sorted by key, so that two writers of the same rows wait for each other instead of deadlocking.
     """
+    open_staging(connection)
+    stage_features(connection, features)
+    return connection.execute(UPSERT).rowcount
+
+
+def open_staging(connection: psycopg.Connection[Any]) -> None:
+    """Make the temporary table `incoming_features`, empty."""
     connection.execute(
         "CREATE TEMP TABLE IF NOT EXISTS incoming_features (LIKE ml_features INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
     )
     connection.execute("TRUNCATE incoming_features")
+
+
+def stage_features(connection: psycopg.Connection[Any], features: pl.DataFrame) -> None:
+    """Append feature vectors to `incoming_features`."""
     copy_in(connection, "incoming_features", features.with_columns(array_literal(pl.col("tokens"))))
-    return connection.execute(UPSERT).rowcount
 
 
 def array_literal(tokens: pl.Expr) -> pl.Expr:
     """Write lists of tokens as PostgreSQL array literals; tokens hold neither quotes nor backslashes."""
     quoted = tokens.list.eval(pl.concat_str(pl.lit('"'), pl.element(), pl.lit('"')))
-    return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}"))
+    return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}")).alias("tokens")
 
 
 def _upsert() -> sql.Composed:

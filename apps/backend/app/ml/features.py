@@ -1,4 +1,4 @@
-"""The feature kernel: from transaction columns to model features, one row at a time in meaning.
+"""The feature kernel: from transaction columns to model features.
 
 Batch builds, requests, backtests and Spark all run `build_features`. It is pure: no database, no clock, nothing
 learnt, and a row's features depend on that row alone, whatever stands beside it.
@@ -14,6 +14,7 @@ import polars as pl
 from app.ml import text_patterns
 from app.ml.merchants import extract_merchant
 
+# Raise it with every change that gives any row other features, word lists included.
 FEATURE_VERSION: Final = 1
 
 TRANSACTION_SCHEMA: Final = pl.Schema(
@@ -24,7 +25,7 @@ TRANSACTION_SCHEMA: Final = pl.Schema(
         "amount": pl.Decimal(18, 2),
         "description": pl.String(),
         "mcc": pl.String(),  # nullable
-        "channel_hint": pl.String(),  # nullable
+        "channel_hint": pl.String(),  # the bank's own type; nullable
     }
 )
 
@@ -34,11 +35,11 @@ FEATURE_SCHEMA: Final = pl.Schema(
         "ts_month": pl.Date(),
         "amount": pl.Decimal(18, 2),
         "abs_amount": pl.Decimal(18, 2),
-        "merchant": pl.String(),  # nullable
+        "merchant": pl.String(),  # null where the description says nothing
         "mcc": pl.String(),  # nullable
-        "channel": pl.String(),  # nullable
-        "hour_of_day": pl.Int16(),  # nullable
-        "dow": pl.Int16(),
+        "channel": pl.String(),  # null where neither the bank nor the description says
+        "hour_of_day": pl.Int16(),  # null where the bank gives no time
+        "dow": pl.Int16(),  # 0 is Monday
         "is_weekend": pl.Boolean(),
         "is_subscription": pl.Boolean(),
         "norm_desc": pl.String(),
@@ -47,89 +48,185 @@ FEATURE_SCHEMA: Final = pl.Schema(
     }
 )
 
-# One number for each phrase, found in one pass: channels by precedence from 0, subscriptions all the same.
-_CHANNELS: Final = dict(enumerate(text_patterns.CHANNEL_PHRASES))
-_SUBSCRIPTION: Final = len(_CHANNELS)
-_PHRASE_MEANING: Final = {
-    f" {phrase} ": rank
-    for rank, channel in _CHANNELS.items()
-    for phrase in text_patterns.CHANNEL_PHRASES[channel]
-} | {f" {phrase} ": _SUBSCRIPTION for phrase in text_patterns.SUBSCRIPTION_PHRASES}
+_SATURDAY: Final = 6
+_SAMPLE_ROWS: Final = 10_000
+_SLICE_ROWS: Final = 125_000  # large enough to drown the cost of starting, small enough to stay in the caches
 
-_STREAM_FROM_ROWS: Final = 20_000  # below it, starting the streaming engine costs more than its threads give
+# One pass finds the phrases of both; channels come first, in the order of their precedence.
+_CHANNEL_OF_PHRASE: Final = {
+    f" {phrase} ": channel for channel, phrases in text_patterns.CHANNEL_PHRASES.items() for phrase in phrases
+}
+_PHRASES: Final = [*_CHANNEL_OF_PHRASE, *(f" {phrase} " for phrase in text_patterns.SUBSCRIPTION_PHRASES)]
+_FIRST_SUBSCRIPTION: Final = len(_CHANNEL_OF_PHRASE)
 
 
-def fold(description: pl.Expr, *, ascii_only: bool = False) -> pl.Expr:
-    """Lower-case descriptions and fold accents; letters of other scripts stay.
+def build_features(transactions: pl.DataFrame) -> pl.DataFrame:
+    """Compute the features of each transaction from its own columns.
 
     Args:
-        description: The bank's strings.
-        ascii_only: A promise that no string holds anything beyond ASCII, which makes this several times faster and
-            gives the same.
+        transactions: Columns as in TRANSACTION_SCHEMA, in any order; further ones are ignored. Any batch split and
+            any order of rows give the same features.
 
     Returns:
-        Strings in which whatever separates words is ASCII.
+        Columns as in FEATURE_SCHEMA, rows in the order given.
+
+    Raises:
+        TypeError: A column is missing or has another type.
     """
-    if ascii_only:
-        lowered = description.str.to_lowercase()
-    else:
-        by_hand = text_patterns.FOLDED_BY_HAND
-        lowered = (
-            description.str.normalize("NFKD")
-            .str.to_lowercase()
-            .str.replace_all(text_patterns.COMBINING_ACCENTS, "")
-            .str.replace_many(list(by_hand), list(by_hand.values()))
-            .str.normalize("NFC")
-            .str.replace_all(text_patterns.SEPARATORS_BEYOND_ASCII, " ")
-        )
-    return lowered.str.replace_all(text_patterns.APOSTROPHE, "", literal=True).str.strip_chars(" ")
+    for column, dtype in TRANSACTION_SCHEMA.items():
+        if transactions.schema.get(column) != dtype:
+            raise TypeError(f"Column {column!r} must be {dtype}, not {transactions.schema.get(column)}.")
+    if not _repeats(transactions["description"]):
+        return _with_text_features(transactions, select=_FEATURES)
+    distinct = transactions.select("description").unique()
+    texts = _with_text_features(distinct, select=("description", "norm_desc", "tokens", "merchant", "phrases"))
+    described = transactions.join(texts, on="description", how="left", maintain_order="left", nulls_equal=True)
+    return described.select(_FEATURES)
+
+
+def feature_hashes(features: pl.DataFrame) -> pl.Series:
+    """Hash each row of features, so that two builds can be compared row by row wherever they ran.
+
+    The hash is BLAKE2b (16 bytes, as hex) of the columns of FEATURE_SCHEMA but txn_id, in that order, written as
+    netstrings: `<characters>:<text>`, and `-` for null. Dates are ISO, amounts have two decimals, booleans are 1 and
+    0, tokens are joined by spaces. Nothing in it depends on Polars' own hashing.
+
+    Args:
+        features: Columns as in FEATURE_SCHEMA.
+
+    Returns:
+        32 hexadecimal digits per row, named features_hash.
+    """
+    canonical = features.select(_CANONICAL).to_series()
+    digests = (hashlib.blake2b(row.encode(), digest_size=16).hexdigest() for row in canonical)
+    return pl.Series("features_hash", digests, dtype=pl.String)
+
+
+def fold_beyond_ascii(descriptions: pl.Series) -> pl.Series:
+    """Bring accented letters and exotic punctuation to ASCII; letters of other scripts stay.
+
+    Strings within ASCII, usually nearly all, are left as they are and cost next to nothing.
+    """
+    beyond = descriptions.str.len_bytes() != descriptions.str.len_chars()
+    if not beyond.any():
+        return descriptions
+    letters = text_patterns.LETTERS_WITHOUT_DECOMPOSITION
+    folded = (
+        descriptions.filter(beyond)
+        .str.normalize("NFKD")
+        .str.to_lowercase()
+        .str.replace_all(text_patterns.COMBINING_ACCENTS, "")
+        .str.replace_many(list(letters), list(letters.values()))
+        .str.normalize("NFC")
+        .str.replace_all(text_patterns.SEPARATORS_BEYOND_ASCII, " ")
+    )
+    return descriptions.clone().scatter(beyond.arg_true(), folded)
+
+
+def fold(description: pl.Expr) -> pl.Expr:
+    """Lower-case descriptions that `fold_beyond_ascii` has seen, and mend words that punctuation breaks."""
+    rewrites = text_patterns.REWRITES
+    return description.str.to_lowercase().str.replace_many(list(rewrites), list(rewrites.values()))
 
 
 def normalise(folded: pl.Expr) -> pl.Expr:
     """Reduce folded descriptions to the words that identify the shop, separated by single spaces.
 
     Store numbers, order codes and trailing corporate suffixes go; processor names and card-scheme words stay, for
-    they say how the money moved. A description's first word stays whatever its shape, so that nothing with a letter
-    in it becomes empty.
+    they say how the money moved. The first word stays whatever its shape, so nothing with a letter in it becomes empty.
     """
-    return (
-        folded.str.replace_all(text_patterns.GLUED_ORDER_CODE, "$1")
-        .str.replace(text_patterns.LEADING_SEPARATORS, "")
-        .str.replace_all(text_patterns.NOISE, " ")
-        .str.strip_chars(" ")
-        .str.replace(text_patterns.TRAILING_CORPORATE, "")
-    )
+    return folded.str.replace_all(text_patterns.NOISE, " ").str.strip_chars(" ")
 
 
 def tokenise(norm_desc: pl.Expr) -> pl.Expr:
     """Split at spaces, leave stop words out, keep the order and at most the first 20."""
-    return (
-        norm_desc.str.split(" ")
-        .list.filter(~pl.element().is_in(["", *sorted(text_patterns.STOP_WORDS)]))
-        .list.head(text_patterns.MAX_TOKENS)
-    )
+    left_out = ["", *sorted(text_patterns.STOP_WORDS)]
+    return norm_desc.str.split(" ").list.filter(~pl.element().is_in(left_out)).list.head(text_patterns.MAX_TOKENS)
 
 
-def _meanings(norm_desc: pl.Expr) -> pl.Expr:
-    """Meanings of the known phrases in each description; spaces around both keep the match to whole tokens."""
-    phrases = pl.format(" {} ", norm_desc).str.extract_many(list(_PHRASE_MEANING), overlapping=True)
-    return phrases.list.eval(pl.element().replace_strict(_PHRASE_MEANING, return_dtype=pl.UInt8))
+def find_phrases(norm_desc: pl.Expr) -> pl.Expr:
+    """List the numbers of the known phrases in each description: lists of UInt8, empty where none is said.
+
+    The spaces on both sides of phrase and description keep the match to whole tokens.
+    """
+    said = pl.format(" {} ", norm_desc).str.extract_many(_PHRASES, overlapping=True)
+    return said.list.eval(pl.element().cast(pl.Enum(_PHRASES)).to_physical())
 
 
-def _with_text_features(rows: pl.LazyFrame, *, ascii_only: bool) -> pl.LazyFrame:
-    """Add norm_desc, tokens, merchant, spoken_channel and is_subscription to rows with a description."""
-    norm_desc, meanings = pl.col("norm_desc"), pl.col("meanings")
-    return (
-        rows.with_columns(folded=fold(pl.col("description"), ascii_only=ascii_only))
-        .with_columns(norm_desc=normalise(pl.col("folded")))
-        .with_columns(
-            tokens=tokenise(norm_desc),
-            merchant=extract_merchant(pl.col("folded"), norm_desc),
-            meanings=_meanings(norm_desc),
-        )
-        .with_columns(
-            spoken_channel=meanings.list.min().replace_strict(_CHANNELS, default=None, return_dtype=pl.String),
-            is_subscription=(meanings.list.max() == _SUBSCRIPTION).fill_null(value=False),
-        )
-        .drop("folded", "meanings")
-    )
+def _channel() -> pl.Expr:
+    """Channel by the bank's own type where it is recognised, else by the first phrase in order of precedence."""
+    hints = text_patterns.CHANNEL_HINTS
+    hint = pl.col("channel_hint").str.to_lowercase().str.replace_all(text_patterns.HINT_SEPARATORS, " ")
+    number = hint.str.strip_chars(" ").cast(pl.Enum(list(hints)), strict=False).to_physical()
+    by_hint = pl.lit(pl.Series(list(hints.values()))).gather(number)
+    no_channels = [None] * len(text_patterns.SUBSCRIPTION_PHRASES)
+    channels = pl.Series([*_CHANNEL_OF_PHRASE.values(), *no_channels])
+    return pl.coalesce(by_hint, pl.lit(channels).gather(pl.col("phrases").list.min()))
+
+
+# Expressions are built once: for a single row that takes longer than carrying them out.
+_WORDS: Final = normalise(pl.col("folded")).alias("norm_desc")
+_FOLDED: Final = fold(pl.col("folded")).alias("folded")
+_TEXT: Final = (
+    tokenise(pl.col("norm_desc")).alias("tokens"),
+    find_phrases(pl.col("norm_desc")).alias("phrases"),
+)
+_FEATURES: Final = (
+    pl.col("txn_id"),
+    pl.col("date").dt.month_start().alias("ts_month"),
+    pl.col("amount"),
+    pl.col("amount").abs().alias("abs_amount"),
+    pl.col("merchant"),
+    pl.col("mcc"),
+    _channel().alias("channel"),
+    pl.col("posted_at").dt.hour().cast(pl.Int16).alias("hour_of_day"),
+    (pl.col("date").dt.weekday() - 1).cast(pl.Int16).alias("dow"),
+    (pl.col("date").dt.weekday() >= _SATURDAY).alias("is_weekend"),
+    (pl.col("phrases").list.max() >= _FIRST_SUBSCRIPTION).fill_null(value=False).alias("is_subscription"),
+    pl.col("norm_desc"),
+    pl.col("tokens"),
+    pl.lit(FEATURE_VERSION, dtype=pl.Int16).alias("feature_version"),
+)
+
+
+def _canonical(column: str, dtype: pl.DataType) -> pl.Expr:
+    value = pl.col(column)
+    if dtype == pl.List(pl.String):
+        text = value.list.join(" ")
+    elif dtype == pl.Boolean():
+        text = value.cast(pl.Int8).cast(pl.String)
+    elif dtype == pl.Date():
+        text = value.dt.to_string("%Y-%m-%d")
+    else:
+        text = value.cast(pl.String)
+    return pl.format("{}:{}", text.str.len_chars(), text).fill_null("-")
+
+
+_CANONICAL: Final = pl.concat_str(
+    [_canonical(column, dtype) for column, dtype in FEATURE_SCHEMA.items() if column != "txn_id"]
+)
+
+
+def _repeats(descriptions: pl.Series) -> bool:
+    """Tell from a sample whether ledgers repeat their strings enough for computing each only once to pay."""
+    if descriptions.len() < _SAMPLE_ROWS:
+        return False
+    sample = descriptions.gather_every(descriptions.len() // _SAMPLE_ROWS)
+    return sample.n_unique() < sample.len() / 2
+
+
+def _with_text_features(rows: pl.DataFrame, *, select: tuple[str | pl.Expr, ...]) -> pl.DataFrame:
+    """Select from rows with norm_desc, tokens, phrases and merchant beside what they have, slices in parallel."""
+    rows = rows.with_columns(fold_beyond_ascii(rows["description"].fill_null("")).alias("folded"))
+    plans = [
+        rows.slice(start, _SLICE_ROWS)
+        .lazy()
+        .with_columns(_FOLDED)
+        .with_columns(_WORDS)
+        .with_columns(_TEXT)
+        .pipe(extract_merchant)
+        .select(select)
+        for start in range(0, max(rows.height, 1), _SLICE_ROWS)
+    ]
+    # The streaming engine and the optimiser would cost a single row more than its features.
+    return pl.concat(pl.collect_all(plans, engine="in-memory", optimizations=pl.QueryOptFlags.none()))

@@ -32,9 +32,7 @@ class TransactionLabel(Base):
     label: Mapped[str] = mapped_column(Text, index=True)
     source: Mapped[str] = mapped_column(Text, index=True)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
-    updated_at: Mapped[dt.datetime] = mapped_column(
-        TIMESTAMPTZ, server_default=func.now(), onupdate=func.now()
-    )
+    updated_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), onupdate=func.now())
 
     transaction: Mapped[Transaction] = relationship("Transaction", back_populates="label")
 

@@ -10,8 +10,14 @@ token: COACH is not ach, WEBSTER is not web.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
 
 def _any_of(words: Iterable[str]) -> str:
@@ -20,7 +26,7 @@ def _any_of(words: Iterable[str]) -> str:
 
 
 # ── Folding: what Unicode decomposition leaves standing ────────────────────────────────────────────────────
-FOLDED_BY_HAND: Final = {
+LETTERS_WITHOUT_DECOMPOSITION: Final = {
     "ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "ħ": "h",
     "\u0131": "i",  # dotless i
     "\u2019": "'",  # typographic apostrophe
@@ -31,12 +37,11 @@ COMBINING_ACCENTS: Final = r"[\u0300-\u036f]"
 SEPARATORS_BEYOND_ASCII: Final = r"[^\x00-\x7f\p{Alphabetic}\p{M}\p{Nd}]+"
 
 # ── Normalising: separators, store numbers and order codes all become one space ────────────────────────────
-APOSTROPHE: Final = "'"
+# "Sainsbury's" is one word. Amazon's order code sticks to "prime" where a bank drops the asterisk between them.
+REWRITES: Final = {"'": "", "amazon prime": "amazon prime "}
+
 _SEPARATOR: Final = r"[\x00-\x2f\x3a-\x60\x7b-\x7f]"
 _SEPARATOR_NOT_SPACE: Final = r"[\x00-\x1f\x21-\x2f\x3a-\x60\x7b-\x7f]"
-
-# Goes first, so that from then on whatever stands behind a separator is not the description's first word.
-LEADING_SEPARATORS: Final = rf"^(?:{_SEPARATOR}*#[0-9]+\b)?{_SEPARATOR}*"
 
 # Words that only say that a number follows.
 _NUMBERED: Final = _any_of(["store", "stores", "superstore", "superstores", "str", "branch", "unit", "no", "nr", "ref"])
@@ -53,34 +58,35 @@ _CODES: Final = (
 )  # fmt: skip
 _CODE: Final = "(?:" + "|".join(_CODES) + ")"
 
-# `#123` is matched here, in the pass that takes `#` away, so it cannot lose its sign first. The last number is
-# one that the bank glued to a word: INN44010775. Single spaces between words do not match, which is what keeps
-# this fast: most descriptions have nothing else.
-NOISE: Final = rf"(?: *{_SEPARATOR_NOT_SPACE}{_CODE}?| +{_CODE}|#[0-9]+\b|[0-9]{{5,}})+ *|  +"
+CORPORATE_SUFFIXES: Final = _words("""
+    ltd limited limite limit plc llp inc incorporated llc corp corporation co company gmbh ag kg ug sarl
+    sas sasu srl spa bv nv ab oy oyj as aps pty pte sro doo
+""")
+# Those that also end shop names as words ("Sweets and Co", "Good as") wait for the merchant's guard, below.
+_CERTAIN_CORPORATE: Final = _any_of(CORPORATE_SUFFIXES - {"co", "company", "as", "ab", "spa", "limit", "limite"})
 
-# Amazon's nine-character order code, where a bank drops the asterisk before it.
-GLUED_ORDER_CODE: Final = r"(amazon prime|amazon\.co\.uk|prime now uk|amzn mktp uk)[a-z0-9]{9}\b"
+# What stands before the first word, and a number with its sign there.
+_LEADING: Final = rf"^(?:{_SEPARATOR}*#[0-9]+\b{_SEPARATOR}*|{_SEPARATOR}+)"
+# Punctuation and codes, each with the spaces before it. `#123` is matched here, in the pass that takes `#` away, so
+# it cannot lose its sign first. The last number is one that the bank glued to a word: INN44010775.
+_GAP: Final = rf" *{_SEPARATOR_NOT_SPACE}{_CODE}?| +{_CODE}|#[0-9]+\b|[0-9]{{5,}}"
 
-CORPORATE_SUFFIXES: Final = frozenset(
-    "ltd limited limite limit plc llp inc incorporated llc corp corporation co company gmbh ag kg ug sarl sas "
-    "sasu srl spa bv nv ab oy oyj as aps pty pte sro doo".split()
-)
-# Two letters that also end shop names as words ("Sketch Co", "Good as") wait for the merchant's guard, below.
-_CERTAIN_CORPORATE_SUFFIXES: Final = CORPORATE_SUFFIXES - {"co", "company", "as", "ab", "spa", "limit", "limite"}
-TRAILING_CORPORATE: Final = rf"(?: {_any_of(_CERTAIN_CORPORATE_SUFFIXES)})+$"
+# Everything that is not a word. A single space between words does not match, which is what keeps this fast: most
+# descriptions have nothing else.
+NOISE: Final = rf"{_LEADING}|(?:{_GAP}| +{_CERTAIN_CORPORATE}\b)+ *$|(?:{_GAP})+ *|  +"
 
 # ── Tokens ────────────────────────────────────────────────────────────────────────────────────────────────
 MAX_TOKENS: Final = 20
-STOP_WORDS: Final = frozenset(
-    "a an and at by for from in of on or the to with und der die das de la le les el et y www http https com co".split()
-)
+STOP_WORDS: Final = _words("""
+    a an and at by for from in of on or the to with und der die das de la le les el et y www http https
+    com co
+""")
 
 # ── Merchants: what stands before the name ────────────────────────────────────────────────────────────────
 # As they read once normalised: `SQ *`, `ZETTLE_*` and `WWW.` have become "sq", "zettle" and "www".
 PROCESSOR_PREFIXES: Final = (
     "sq", "gosq", "paypal", "pypl", "pp", "sumup", "iz", "izettle", "zettle", "zlr", "amz", "tst", "sp", "google",
-    "cko", "stripe", "klarna", "wp", "worldpay", "eb", "evb", "skr", "skrill", "stk", "act", "nochex", "gocardless",
-    "crv", "curve", "nyx", "nya", "dd", "fs", "in", "ppl", "bbpos", "adyen", "mollie", "payu", "clover", "toast",
+    "cko", "stripe", "klarna", "wp", "worldpay", "eb", "skr", "skrill", "stk", "nochex", "gocardless", "crv",
     "www", "http", "https",
 )  # fmt: skip
 SCHEME_NOISE: Final = (
@@ -97,31 +103,47 @@ LEADING_NOISE: Final = rf"^(?:{_any_of([*PROCESSOR_PREFIXES, *SCHEME_NOISE])} )+
 
 # ── Merchants: what stands behind the name ────────────────────────────────────────────────────────────────
 # After a store number or an order code come the place or the remains of an address: 0047 OAKLND, *MB9UW3QE4 AM.
-PLACE_AFTER_NUMBER: Final = r"[ #*](?:[0-9]{4,}|0[0-9]+|[a-z0-9]*[0-9][a-z]+[0-9][a-z0-9]{3,}) *((?: [a-z]+){1,2})$"
+PLACE_AFTER_NUMBER: Final = r"[ #*](?:[0-9]{4,}|0[0-9]+|[a-z0-9]*[0-9][a-z]+[0-9][a-z0-9]{3,}) *((?: [a-z]+){1,2}) *$"
 
 # No town that is also an everyday word or shop (Reading, Bath, Sandwich, Rugby, Wells, Deal, Orange, Mobile).
-TOWNS: Final = frozenset(
-    "aberdeen barnsley basingstoke belfast birmingham blackburn blackpool bolton bournemouth bradford brighton bristol "
-    "burnley cambridge canterbury cardiff carlisle chelmsford cheltenham chester chesterfield colchester coventry "
-    "crewe croydon darlington derby doncaster dudley dundee durham edinburgh edinburg exeter gateshead glasgow "
-    "gloucester grimsby guildford halifax harrogate hereford huddersfield hull inverness ipswich keighley lancaster "
-    "leeds leicester lichfield lincoln liverpool london luton maidstone manchester middlesbrough newcastle "
-    "northampton norwich nottingham oldham oxford peterborough plymouth poole portsmouth preston rochdale rotherham "
-    "salford scarborough sheffield shrewsbury solihull southampton southend stafford stevenage stockport stoke "
-    "sunderland swansea swindon telford wakefield walsall warrington warwick watford wigan winchester wolverhampton "
-    "worcester worthing wrexham york dublin cork galway limerick amsterdam antwerpen barcelona berlin bruxelles "
-    "copenhagen frankfurt geneva hamburg helsinki koeln koln lisboa lisbon luxembourg lyon madrid marseille milan "
-    "milano muenchen munchen munich oslo paris praha rotterdam roma stockholm vienna warszawa wien zurich atlanta "
-    "austin baltimore boston brooklyn charlotte chicago cincinnati cleveland columbus dallas denver detroit houston "
-    "jacksonville memphis miami milwaukee minneapolis nashville oakland orlando philadelphia pittsburgh portland "
-    "sacramento seattle tampa toronto vancouver montreal calgary ottawa sydney melbourne brisbane perth auckland "
-    "singapore".split()
-) | {"milton keynes", "new york", "los angeles", "san francisco", "san diego", "san jose", "las vegas", "hong kong"}
-COUNTRIES: Final = frozenset("gb gbr uk usa us irl ie deu fra esp ita nld bel lux che aut swe nor dnk fin can aus".split())
+TOWNS: Final = _words("""
+    aberdeen barnsley basingstoke belfast birmingham blackburn blackpool bolton bournemouth bradford
+    brighton bristol burnley cambridge canterbury cardiff carlisle chelmsford cheltenham chester
+    chesterfield colchester coventry crewe croydon darlington derby doncaster dudley dundee durham
+    edinburgh edinburg exeter gateshead glasgow gloucester grimsby guildford halifax harrogate hereford
+    huddersfield hull inverness ipswich keighley lancaster leeds leicester lichfield lincoln liverpool
+    london luton maidstone manchester middlesbrough newcastle northampton norwich nottingham oldham
+    oxford peterborough plymouth poole portsmouth preston rochdale rotherham salford scarborough
+    sheffield shrewsbury solihull southampton southend stafford stevenage stockport stoke sunderland
+    swansea swindon telford wakefield walsall warrington warwick watford wigan winchester wolverhampton
+    worcester worthing wrexham york dublin cork galway limerick amsterdam antwerpen barcelona berlin
+    bruxelles copenhagen frankfurt geneva hamburg helsinki koeln koln lisboa lisbon luxembourg lyon
+    madrid marseille milan milano muenchen munchen munich oslo paris praha rotterdam roma stockholm
+    vienna warszawa wien zurich atlanta austin baltimore boston brooklyn charlotte chicago cincinnati
+    cleveland columbus dallas denver detroit houston jacksonville memphis miami milwaukee minneapolis
+    nashville oakland orlando philadelphia pittsburgh portland sacramento seattle tampa toronto
+    vancouver montreal calgary ottawa sydney melbourne brisbane perth auckland singapore
+""") | {"milton keynes", "new york", "los angeles", "san francisco", "san diego", "san jose", "las vegas", "hong kong"}
+COUNTRIES: Final = _words("""
+    gb gbr uk usa us irl ie deu fra esp ita nld bel lux che aut swe nor dnk fin can aus
+""")
 # A state on its own only where its two letters are no word or abbreviation of another kind (not IN, OR, ME, CO, LA).
-_CERTAIN_STATES: Final = frozenset("az ca ct fl ga il ky mn nc nd nh nj nm nv ny sc sd tn tx va wa wi wv".split())
-_ALL_STATES: Final = _CERTAIN_STATES | frozenset("al ak ar co de hi ia id in ks la ma md me mi mo ms mt ne oh ok or pa ri ut vt wy".split())
-WEB_TAILS: Final = ("com", "co uk", "org uk", "gov uk", "ac uk", "ltd uk", "net", "org", "amazon co uk", "amzn com bill")
+_CERTAIN_STATES: Final = _words("az ca ct fl ga il ky mn nc nd nh nj nm nv ny sc sd tn tx va wa wi wv")
+_ALL_STATES: Final = _CERTAIN_STATES | _words("""
+    al ak ar co de hi ia id in ks la ma md me mi mo ms mt ne oh ok or pa ri ut vt wy
+""")
+WEB_TAILS: Final = (
+    "com",
+    "co uk",
+    "org uk",
+    "gov uk",
+    "ac uk",
+    "ltd uk",
+    "net",
+    "org",
+    "amazon co uk",
+    "amzn com bill",
+)
 TRAILING_NOISE: Final = (
     rf"(?: (?:{_any_of(TOWNS)} {_any_of(_ALL_STATES)}|"
     + _any_of([*TOWNS, *COUNTRIES, *_CERTAIN_STATES, *WEB_TAILS, *CORPORATE_SUFFIXES])
@@ -129,15 +151,18 @@ TRAILING_NOISE: Final = (
 )
 
 # What is left after stripping must still name somebody. These words alone do not ("University of", "Parking").
-_KINDS_OF_PLACE: Final = frozenset(
-    "ads airport apple arena bank bar bbc bill cafe car cards centre center church city cloud club coffee college "
-    "council court direct domains eats fees fuel garage garden gas group help hospital hotel hotels house inn library "
-    "market museum music office one online park parking parks pay payment payments pharmacy pizza play post prime pub "
-    "restaurant school sc service services shop shops station storage store stores superstore supermarket taxi taxis "
-    "theatre travel trip uni university visit water web workspace zoo".split()
-)
-_JOINING_WORDS: Final = frozenset("of the and at in on for to a an by new st de la le du von sur upon near".split())
-NAMES_NOBODY: Final = rf"^(?:.{{0,2}}|{_any_of(_KINDS_OF_PLACE)}|(?:.* )?{_any_of(_JOINING_WORDS)})$"
+_KINDS_OF_PLACE: Final = _words("""
+    ads airport apple arena bank bar bbc bill cafe car cards centre center church city cloud club coffee
+    college council court direct domains eats fees fuel garage garden gas group help hospital hotel
+    hotels house inn library market museum music office one online park parking parks pay payment
+    payments pharmacy pizza play post prime pub restaurant school sc service services shop shops station
+    storage store stores superstore supermarket taxi taxis theatre travel trip uni university visit
+    water web workspace zoo
+""")
+_JOINING_WORDS: Final = _words("""
+    of the and at in on for to a an by new st de la le du von sur upon near
+""")
+NAMES_NOBODY: Final = rf"^(?:..?|{_any_of(_KINDS_OF_PLACE)})?$|(?:^| ){_any_of(_JOINING_WORDS)}$"
 
 # ── Channels ──────────────────────────────────────────────────────────────────────────────────────────────
 # Phrases of whole tokens. Where several apply the first channel in this order is taken: the named networks, then

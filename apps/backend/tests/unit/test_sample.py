@@ -12,8 +12,10 @@ import sys
 import time
 from datetime import date
 from decimal import Decimal
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
+import iso18245
 import numpy as np
 import polars as pl
 import pytest
@@ -24,6 +26,7 @@ from app.cli.sample import sample
 from app.errors import InvalidInput
 from app.services.sample import generate_ledger, write_ledger
 from app.services.sample.draws import Draws, zipf_weights
+from app.services.sample.merchants import TOWNS
 from app.services.sample.statements import JOINT_WIDTH
 
 if TYPE_CHECKING:
@@ -56,18 +59,29 @@ def as_csv(frame: pl.DataFrame) -> bytes:
     return buffer.getvalue()
 
 
+def share(condition: pl.Series) -> float:
+    """Part of the rows for which the condition holds."""
+    return float(np.mean(condition.to_numpy()))
+
+
 def with_shop(ledger: pl.DataFrame) -> pl.DataFrame:
-    """Purchases with a rough name of the shop: what is left without processor, numbers, wording and town."""
+    """Card purchases with the shop's name alone: no processor, wording, codes, store number or town.
+
+    The joint account is left out, whose names are cut.
+    """
+    towns = "|".join(TOWNS).upper()
     return ledger.filter(
-        pl.col("description").str.contains(r"(?i)^(sq \*|sumup \*|paypal \*|card payment|.* GB$)")
+        pl.col("description").str.contains(rf"^Card payment to |(?i:{towns}|Internet|\d) +GB$| LU$"),
+        pl.col("account").str.contains("current|card"),
+        pl.col("amount") < 0,
     ).select(
         "date",
         pl.col("description")
         .str.to_uppercase()
-        .str.replace(r"^CARD PAYMENT TO ", "")
-        .str.replace(r" ON \d\d [A-Z]{3}$", "")
+        .str.replace(r"^CARD PAYMENT TO (.*) ON \d\d [A-Z]{3}$", "$1")
+        .str.replace(rf" +({towns}|INTERNET|\d{{10}}) GB$", "")
+        .str.replace(r"^(AMZN MKTP UK|AMAZON.CO.UK).*", "AMAZON")
         .str.replace(r"^(SQ|SUMUP|PAYPAL) \*", "")
-        .str.replace(r"( \d{4,10})? +([A-Z ]+ )?GB$", "")
         .str.replace(r" \d{4}$", "")
         .alias("shop"),
     )
@@ -85,7 +99,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 def test_the_bytes_are_those_of_any_other_machine_and_version() -> None:
     # A change of the generator changes this on purpose; a new NumPy, Polars or processor must not.
     digest = hashlib.sha256(as_csv(generate_ledger(seed=5, months=3, rows=2_000))).hexdigest()
-    assert digest == "PINNED"
+    assert digest == "e42672cb8f6c8001972dfed6cea77ee98d57f04dcc74b2241fd455b04aa52320"
 
 
 def test_neither_hash_order_nor_time_zone_nor_the_day_reach_the_bytes() -> None:
@@ -107,8 +121,6 @@ def test_neither_hash_order_nor_time_zone_nor_the_day_reach_the_bytes() -> None:
 
 
 def test_no_entry_of_the_skew_table_is_so_near_a_half_that_a_processor_could_round_it_otherwise() -> None:
-    from statistics import NormalDist  # noqa: PLC0415  only this test looks behind the table
-
     exact = [1000 * math.exp(0.45 * NormalDist().inv_cdf((index + 0.5) / 1024)) for index in range(1024)]
     assert min(abs(value % 1 - 0.5) for value in exact) > 1e-6
 
@@ -120,23 +132,23 @@ def test_columns_types_period_order_and_signs_are_as_promised(ledger: pl.DataFra
     assert ledger.columns == COLUMNS
     assert ledger.schema["amount"] == pl.Decimal(18, 2)
     assert ledger.schema["mcc"] == pl.String
-    assert ledger["date"].min() == date(2023, 11, 1)
-    assert ledger["date"].max() == date(2025, 10, 31)
+    assert min(ledger["date"]) == date(2023, 11, 1)
+    assert max(ledger["date"]) == date(2025, 10, 31)
     assert ledger["date"].dt.strftime("%Y-%m").n_unique() == 24
     in_order = ledger.sort("date", "time", nulls_last=False, maintain_order=True)
     assert ledger.equals(in_order)
     assert (ledger["amount"] != 0).all()
     spending = ledger.filter(~pl.col("true_category").is_in(["Income", "Transfers"]))
-    assert (spending["amount"] < 0).mean() > 0.97
+    assert share(spending["amount"] < 0) > 0.97
     assert (ledger.filter(true_category="Income")["amount"] > 0).all()
-    assert ledger["amount"].abs().max() < Decimal(10_000)  # type: ignore[operator]  # a decimal column's maximum
+    assert max(ledger["amount"].abs()) < Decimal(10_000)
     assert not ledger.select(pl.exclude("time", "mcc", "type")).null_count().sum_horizontal().item()
 
 
 def test_about_fifteen_categories_are_in_use(ledger: pl.DataFrame) -> None:
     sizes = ledger["true_category"].value_counts()
     assert 14 <= len(sizes) <= 17
-    assert sizes["count"].min() >= 20  # type: ignore[operator]  # a count
+    assert min(sizes["count"]) >= 20
 
 
 @pytest.mark.parametrize("rows", [3_000, 6_000, 20_000])
@@ -181,8 +193,8 @@ def test_what_cannot_be_generated_is_refused_with_the_option_to_change(options: 
 @pytest.mark.parametrize("end", [date(2024, 2, 29), date(2024, 3, 1), date(2023, 12, 15), date(2025, 1, 31)])
 def test_any_day_can_be_the_last(end: date) -> None:
     ledger = generate_ledger(seed=1, months=2, end=end)
-    assert ledger["date"].max() <= end  # type: ignore[operator]  # a date column's maximum
-    assert ledger["date"].min().day == 1  # type: ignore[union-attr]  # a date column's minimum
+    assert max(ledger["date"]) <= end
+    assert min(ledger["date"]).day == 1
 
 
 def test_a_single_month_works_too() -> None:
@@ -208,21 +220,21 @@ def test_three_per_cent_of_import_labels_are_wrong_and_each_other_category_is_eq
 
 
 def test_one_households_wrong_labels_lie_within_binomial_bounds(ledger: pl.DataFrame) -> None:
-    wrong = (ledger["category"] != ledger["true_category"]).sum()
+    wrong = sum(ledger["category"] != ledger["true_category"])
     assert abs(wrong - 0.03 * len(ledger)) < 4 * math.sqrt(0.03 * 0.97 * len(ledger))
 
 
 def test_a_few_merchants_take_most_purchases_and_many_are_seen_once(ledger: pl.DataFrame) -> None:
     visits = with_shop(ledger)["shop"].value_counts(sort=True)["count"]
-    assert visits.head(len(visits) // 10).sum() > 0.4 * visits.sum()
-    assert (visits == 1).mean() > 0.25  # type: ignore[operator]  # the mean of booleans is a number
+    assert sum(visits.head(len(visits) // 10)) > 0.4 * sum(visits)
+    assert share(visits == 1) > 0.25
 
 
 def test_new_merchants_appear_in_every_month(ledger: pl.DataFrame) -> None:
     first_seen = with_shop(ledger).group_by("shop").agg(pl.col("date").min().dt.strftime("%Y-%m").alias("month"))
-    new = first_seen["month"].value_counts()
+    new = first_seen["month"].value_counts().sort("month")["count"]
     assert len(new) == 24
-    assert new["count"].min() >= 3  # type: ignore[operator]  # a count
+    assert sum(new[-12:]) > 12 * 8
 
 
 @pytest.mark.parametrize("prefix", ["SQ *", "SUMUP *", "PAYPAL *", "AMZN MKTP UK*"])
@@ -238,10 +250,10 @@ def test_a_marketplace_gives_every_order_a_code_of_its_own(ledger: pl.DataFrame)
 
 def test_one_bank_cuts_descriptions_at_a_fixed_width(ledger: pl.DataFrame) -> None:
     width = ledger.filter(account="joint")["description"].str.len_chars()
-    assert width.max() == JOINT_WIDTH
-    assert (width == JOINT_WIDTH).mean() > 0.3  # type: ignore[operator]  # the mean of booleans is a number
+    assert max(width) == JOINT_WIDTH
+    assert share(width == JOINT_WIDTH) > 0.3
     elsewhere = ledger.filter(pl.col("account") != "joint")["description"].str.len_chars()
-    assert elsewhere.max() > JOINT_WIDTH  # type: ignore[operator]  # a length
+    assert max(elsewhere) > JOINT_WIDTH
 
 
 def test_chains_carry_store_numbers_and_town_tails(ledger: pl.DataFrame) -> None:
@@ -316,9 +328,9 @@ def test_subscriptions_come_monthly_and_change_their_price_once_on_a_date(ledger
 def test_one_bank_changes_its_wording_midway_for_the_same_shops(ledger: pl.DataFrame) -> None:
     shops = ledger.filter(pl.col("account") == "current", pl.col("type") == "POS", pl.col("amount") < 0)
     new = shops["description"].str.contains(r"^Card payment to .* on \d\d [A-Z][a-z]{2}$")
-    changed_on = shops.filter(new)["date"].min()
-    assert date(2024, 6, 1) < changed_on < date(2025, 6, 1)  # type: ignore[operator]  # a date column's minimum
-    assert shops.filter(~new)["date"].max() < changed_on  # type: ignore[operator]  # likewise
+    changed_on = min(shops.filter(new)["date"])
+    assert date(2024, 6, 1) < changed_on < date(2025, 6, 1)
+    assert max(shops.filter(~new)["date"]) < changed_on
     old_names = set(with_shop(shops.filter(~new))["shop"])
     assert len(old_names & set(with_shop(shops.filter(new))["shop"])) >= 20
     stated = shops.filter(new).select(
@@ -338,10 +350,11 @@ def test_banks_give_time_code_and_type_each_in_its_own_way(ledger: pl.DataFrame)
     assert shares["card"][2] == 0.0
 
 
-def test_merchant_category_codes_are_four_digits_and_not_always_the_category(ledger: pl.DataFrame) -> None:
+def test_merchant_category_codes_are_valid_and_not_always_the_category(ledger: pl.DataFrame) -> None:
     coded = ledger.drop_nulls("mcc")
-    assert coded["mcc"].str.contains(r"^\d{4}$").all()
-    assert coded.group_by("mcc").agg(pl.col("true_category").n_unique())["true_category"].max() >= 2  # type: ignore[operator]  # a count
+    for code in coded["mcc"].unique():
+        iso18245.validate_mcc(code)
+    assert max(coded.group_by("mcc").agg(pl.col("true_category").n_unique())["true_category"]) >= 2
 
 
 def test_spending_follows_the_season(ledger: pl.DataFrame) -> None:
@@ -349,7 +362,7 @@ def test_spending_follows_the_season(ledger: pl.DataFrame) -> None:
     by_month = dict(shopping.iter_rows())
     assert by_month[12] > 2 * by_month[2]
     travel = ledger.filter(true_category="Travel")["date"].dt.month()
-    assert travel.is_in([6, 7, 8]).mean() > 0.3  # type: ignore[operator]  # the mean of booleans is a number
+    assert share(travel.is_in([6, 7, 8])) > 0.3
 
 
 def test_two_identical_coffees_on_one_day_are_two_rows(ledger: pl.DataFrame) -> None:
@@ -454,4 +467,4 @@ def test_draws_below_a_bound_are_uniform_and_weighted_draws_follow_their_weights
 
 
 def test_the_raw_stream_is_the_one_that_numpy_promises_for_ever() -> None:
-    assert Draws(42).below(1_000_000, 4).tolist() == "RAW"
+    assert Draws(42).below(1_000_000, 4).tolist() == [773956, 438878, 858597, 697368]

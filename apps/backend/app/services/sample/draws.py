@@ -19,7 +19,7 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 _SIGMA = 0.45
 _QUANTILES = 1024
 
-SKEW_PER_MILLE = np.array(
+SKEW_PER_MILLE: IntArray = np.array(
     [round(1000 * math.exp(_SIGMA * NormalDist().inv_cdf((index + 0.5) / _QUANTILES))) for index in range(_QUANTILES)],
     dtype=np.int64,
 )
@@ -33,7 +33,7 @@ class Draws:
         self._bits = np.random.PCG64(seed)
 
     def below(self, bound: int, size: int | tuple[int, ...]) -> IntArray:
-        """Uniform integers in [0, bound); `bound` up to 2**31, so that the product fits into 64 bits."""
+        """Uniform integers in [0, bound); `bound` is up to 2**32, so that the product fits into 64 bits."""
         upper_half = self._bits.random_raw(size) >> np.uint64(32)
         return ((upper_half * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
 
@@ -41,8 +41,7 @@ class Draws:
         """Indices into `weights`, each as likely as its weight says."""
         cumulative = np.cumsum(weights)
         drawn = self.below(int(cumulative[-1]), size)
-        indices: IntArray = np.searchsorted(cumulative, drawn, side="right").astype(np.int64)
-        return indices
+        return np.searchsorted(cumulative, drawn, side="right").astype(np.int64)
 
     def happens(self, per_mille: int, size: int) -> BoolArray:
         """True in `per_mille` of a thousand cases."""
@@ -51,7 +50,8 @@ class Draws:
     def skewed(self, typical: IntArray) -> IntArray:
         """Amounts around `typical` (pence), with a long right tail; at least 1."""
         factors = SKEW_PER_MILLE[self.below(_QUANTILES, len(typical))]
-        return np.maximum(typical * factors // 1000, 1)
+        amounts: IntArray = np.maximum(typical * factors // 1000, 1)
+        return amounts
 
     def codes(self, size: int, length: int = 9) -> list[str]:
         """Order codes such as 2H4RT09X1."""

@@ -23,9 +23,9 @@ ACCOUNTS_TO_SPEND = ("current", "joint", "card")
 
 _HOUSEHOLDS_PER_TOWN = 4
 _LOCALS = 24  # shops of one category in one town
-_ONE_OFF_PER_MILLE = 35  # purchases in a shop that is never seen again: merchants grow with the ledger
+_ONE_OFF_PER_MILLE = 60  # purchases in a shop that is never seen again: merchants grow with the ledger
 _AWAY_PER_MILLE = 80
-_TWIN_PER_MILLE = 40
+_TWIN_PER_MILLE = 60
 _REFUND_PER_MILLE = 60
 _INFLATION_PER_MILLE = 3  # a month
 _TWIN_BELOW = 900  # pence
@@ -64,8 +64,7 @@ def _purchases_in(draws: Draws, period: Period, households: int, category: str, 
     away = draws.happens(_AWAY_PER_MILLE, count) & numbered
     town = np.where(away, draws.below(len(TOWNS), count), town) % len(TOWNS)
     branch = draws.weighted(np.array([6, 3, 1]), count)
-    pence = draws.skewed(chosen["pence"].to_numpy() * (1000 + _INFLATION_PER_MILLE * (day // 30)) // 1000)
-    pence = (pence + habit.price_step - 1) // habit.price_step * habit.price_step - habit.price_less
+    pence = _prices(draws, habit, chosen["pence"].to_numpy(), day)
     account = draws.weighted(np.array(habit.accounts), count)
     return chosen.with_columns(
         household=household,
@@ -96,6 +95,13 @@ def _purchases_in(draws: Draws, period: Period, households: int, category: str, 
 def _day_weights(period: Period, habit: Habit) -> IntArray:
     weekday = np.where(np.is_busday(period.days), 100, habit.weekend)
     return np.array(habit.months)[month_of_year(period.days) - 1] * weekday
+
+
+def _prices(draws: Draws, habit: Habit, typical: IntArray, day: IntArray) -> IntArray:
+    """Pence, around what is typical of the shop, dearer from month to month, and as shops round them."""
+    pence = draws.skewed(typical * (1000 + _INFLATION_PER_MILLE * (day // 30)) // 1000)
+    steps = (pence + habit.price_step - 1) // habit.price_step
+    return steps * habit.price_step - habit.price_less
 
 
 def _chains(category: str) -> pl.DataFrame:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from app.errors import AmbiguousInput, InvalidInput
-from app.services.statements.readings import Readings
+
+if TYPE_CHECKING:
+    from app.services.statements.readings import Readings
 
 ORDERS = ("dmy", "mdy", "ymd")
 _ORDER_WORDS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
@@ -68,7 +71,7 @@ def split_times(texts: pl.Series) -> pl.DataFrame:
         written). Midnight is what banks write when they know no time, so it is null as well.
     """
     if not texts.str.contains(":", literal=True).any():
-        return pl.select(day=texts, time=pl.lit(None, pl.Time).repeat_by(1).explode() if False else pl.lit(None, pl.Time))
+        return pl.DataFrame({"day": texts}).with_columns(time=pl.lit(None, pl.Time))
     parts = texts.str.extract_groups(_DAY_AND_TIME).struct.unnest()
     hour, half = pl.col("hour").cast(pl.Int8), pl.col("half").str.to_lowercase()
     hour = pl.when(half == "p").then(hour % 12 + 12).when(half == "a").then(hour % 12).otherwise(hour)
@@ -76,40 +79,67 @@ def split_times(texts: pl.Series) -> pl.DataFrame:
     time = clock.str.to_time("%H:%M:%S", strict=False)
     return parts.select(
         day=pl.coalesce(pl.col("day"), texts).str.strip_chars(),
-        time=pl.when(time != pl.time(0)).then(time),
+        time=_unless_midnight(time),
     )
 
 
-def read_days(days: pl.Series, date_format: str) -> pl.DataFrame:
+def _unless_midnight(time: pl.Expr) -> pl.Expr:
+    return pl.when(time != pl.time(0)).then(time)
+
+
+def read_dates(texts: pl.Series, date_format: str) -> pl.DataFrame:
     """Read dates by one format.
 
     Args:
-        days: Dates without time of day.
+        texts: Dates, with or without a time of day.
         date_format: "dmy", "mdy", "ymd" or a strptime pattern.
 
     Returns:
-        `date` (Date, null where it cannot be read or lies outside 1900 to 2200) and `problem` (String, the
-        end of a sentence that begins with the value; null where there is a date).
+        `date` (Date, null where it cannot be read or lies outside 1900 to 2200), `time` (Time, null where
+        none is written) and `problem` (String, the end of a sentence that begins with the value; null
+        where there is a date).
     """
-    distinct = days.unique()
+    split = pl.DataFrame({"day": texts}) if _gives_time(date_format) else split_times(texts)
+    distinct = split["day"].unique()
     known = _read_distinct(distinct, date_format).with_columns(day=distinct)
-    return pl.DataFrame({"day": days}).join(known, on="day", how="left", nulls_equal=True, maintain_order="left").drop("day")
+    read = split.join(known, on="day", how="left", nulls_equal=True, maintain_order="left")
+    if "time" not in read.columns:
+        time = pl.col("day").str.to_datetime(date_format, strict=False).dt.time()
+        read = read.with_columns(time=_unless_midnight(time))
+    return read.select("date", "time", "problem")
+
+
+def _gives_time(date_format: str) -> bool:
+    noon = datetime(2001, 12, 31, 12)  # noqa: DTZ001 - a bank's wall clock has no zone
+    if date_format in ORDERS:
+        return False
+    written = pl.Series([noon]).dt.strftime(date_format)
+    try:
+        return bool(written.str.to_datetime(date_format, strict=False)[0] == noon)
+    except pl.exceptions.PolarsError:
+        return False
 
 
 def _read_distinct(days: pl.Series, date_format: str) -> pl.DataFrame:
     if date_format in ORDERS:
         iso = _iso_by_order(days, date_format)
         parsed = iso.str.to_date("%Y-%m-%d", strict=False)
-        shaped, unfit = iso.is_not_null(), "is not a date" if date_format == "ymd" else f"is not a date that fits {date_format}"
+        shaped, unfit = (
+            iso.is_not_null(),
+            "is not a date" if date_format == "ymd" else f"is not a date that fits {date_format}",
+        )
     else:
         parsed = days.str.to_date(date_format, strict=False)
         shaped, unfit = pl.repeat(False, len(days), eager=True), f"does not fit {date_format}"
     inside = parsed.is_between(EARLIEST, LATEST)
     return pl.select(
         date=pl.when(inside).then(parsed),
-        problem=pl.when(inside).then(None)
-        .when(parsed.is_not_null()).then(pl.lit(f"lies outside {EARLIEST.year} to {LATEST.year}"))
-        .when(shaped).then(pl.lit("is not a calendar date"))
+        problem=pl.when(inside)
+        .then(None)
+        .when(parsed.is_not_null())
+        .then(pl.lit(f"lies outside {EARLIEST.year} to {LATEST.year}"))
+        .when(shaped)
+        .then(pl.lit("is not a calendar date"))
         .otherwise(pl.lit(unfit)),
     )
 
@@ -129,13 +159,13 @@ def _iso_by_order(days: pl.Series, order: str) -> pl.Series:
 def _iso(parts: pl.DataFrame) -> pl.Series:
     year = pl.col("year").str.strip_chars_end("-/. ")
     century = pl.when(year.cast(pl.Int32) <= _LAST_TWO_DIGIT_YEAR).then(pl.lit("20")).otherwise(pl.lit("19"))
-    full = pl.when(year.str.len_bytes() == 2).then(century + year).otherwise(year)
+    full = pl.when(year.str.contains(r"^\d{2}$")).then(century + year).otherwise(year)
     return parts.select(pl.format("{}-{}-{}", full, "month", "day")).to_series()
 
 
-def gather(evidence: Readings, days: pl.Series) -> None:
-    """Add one batch of dates without time of day to the evidence for each order."""
-    distinct = days.unique()
+def gather(evidence: Readings, texts: pl.Series) -> None:
+    """Add one batch of dates, with or without a time of day, to the evidence for each order."""
+    distinct = split_times(texts)["day"].unique()
     evidence.add(distinct, {order: _read_distinct(distinct, order)["date"] for order in ORDERS})
 
 
@@ -158,9 +188,7 @@ def decide(evidence: Readings, column: str) -> str:
         example = evidence.differing[fitting[0], fitting[1]]
         question = f"Every date in column '{column}' can be read in more than one way, such as '{example}'."
         raise AmbiguousInput(question, option="date_format", choices=tuple(fitting))
-    seen = " but ".join(
-        f"'{example}' can only be {_ORDER_WORDS[order]}" for order, example in evidence.only.items()
-    )
+    seen = " but ".join(f"'{example}' can only be {_ORDER_WORDS[order]}" for order, example in evidence.only.items())
     question = f"The dates in column '{column}' contradict each other: {seen}."
     raise AmbiguousInput(question, option="date_format", choices=evidence.possible())
 
@@ -178,4 +206,7 @@ def check_pattern(date_format: str) -> None:
     except pl.exceptions.PolarsError:
         read = None
     if read != probe:
-        raise InvalidInput(f"The date format {date_format!r} does not give year, month and day, as %d.%m.%Y does.")
+        raise InvalidInput(
+            f"The date format is dmy, mdy, ymd or a pattern with year, month and day such as %d.%m.%Y, "
+            f"not {date_format!r}."
+        )

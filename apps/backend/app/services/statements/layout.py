@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.errors import InvalidInput
 from app.services.statements.columns import FIELDS
-from app.services.statements.dates import ORDERS
+from app.services.statements.dates import ORDERS, check_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
@@ -50,10 +52,8 @@ class StatementOptions:
             raise InvalidInput(f"Spending is 'negative' or 'positive', not {self.spending!r}.")
         if self.decimal not in (None, ".", ","):
             raise InvalidInput(f"The decimal mark is '.' or ',', not {self.decimal!r}.")
-        if self.date_format is not None and self.date_format not in ORDERS and "%" not in self.date_format:
-            raise InvalidInput(
-                f"The date format is dmy, mdy, ymd or a pattern such as %d.%m.%Y, not {self.date_format!r}."
-            )
+        if self.date_format is not None and self.date_format not in ORDERS:
+            check_pattern(self.date_format)
         if self.account is not None and not self.account.replace("\0", "").strip():
             raise InvalidInput("The account name is empty.")
         self._check_delimiter()

@@ -1,0 +1,46 @@
+"""`lm demo`: the whole loop on one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.output import errors, results
+from app.errors import InvalidInput
+from app.services.demo import run_demo
+
+if TYPE_CHECKING:
+    from app.services.demo import DemoReport
+
+
+def demo(
+    file: Annotated[Path | None, typer.Argument(help="A labelled statement; default: the shipped sample.")] = None,
+) -> None:
+    """Run the whole loop on a file, as a user of its own, and sum up what it did. Repeating it adds nothing."""
+    if file is not None and not file.is_file():
+        raise InvalidInput(f"There is no file {file}.")
+    report = run_demo(file, lambda sentence: errors.print(f"[dim]…[/] {sentence}", highlight=False))
+    results.print(summary(report))
+    results.print(f"The same as JSON: build/demo.json and build/demo-{report.name}.json", highlight=False)
+
+
+def summary(report: DemoReport) -> Table:
+    """Lay a report out as a table of counts and times."""
+    table = Table(title=f"Ledgermill on {report.name}", show_header=False, title_justify="left")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for section in (
+        {f"rows {key}" if key != "rows" else "rows in the file": value for key, value in report.ingest.items()},
+        {f"labels from {source}": count for source, count in report.labels.items()},
+        {"feature vectors": report.features, "training rows": report.training_rows},
+        {f"merchants of {confidence} confidence": count for confidence, count in report.merchants.items()},
+    ):
+        for what, count in section.items():
+            table.add_row(what, f"{count:,}")
+        table.add_section()
+    for step, seconds in report.seconds.items():
+        table.add_row(f"seconds: {step}", f"{seconds:.1f}")
+    return table

@@ -1,0 +1,124 @@
+"""`lm ingest`: statements into the ledger."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.output import errors, results
+from app.config import get_settings
+from app.db import database_errors, session_for_user
+from app.errors import InvalidInput
+from app.progress import progress_of
+from app.services import installation
+from app.services.ingest import Action, IngestResult, ingest_statement
+from app.services.statements import StatementOptions, inspect_statement, preview
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from app.services.statements import StatementLayout
+
+logger = logging.getLogger(__name__)
+
+SHOWN_REJECTIONS = 10
+
+
+def ingest(  # noqa: PLR0913 -- one parameter for each option of the command
+    files: Annotated[list[Path], typer.Argument(help="CSV, OFX, QFX or QIF files, plain or .gz.")],
+    *,
+    account: Annotated[str | None, typer.Option(help="The account of every row; else the file says.")] = None,
+    action: Annotated[
+        Action, typer.Option(help="append adds what is new; replace makes the account hold the file's rows.")
+    ] = "append",
+    column: Annotated[
+        list[str] | None, typer.Option("--map", help="Name a column: date=Buchungstag. May be repeated.")
+    ] = None,
+    date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd or a pattern such as %d.%m.%y.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="The decimal mark: . or ,")] = None,
+    delimiter: Annotated[str | None, typer.Option(help="What separates the columns.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="The file's encoding, such as cp1252.")] = None,
+    spending: Annotated[str, typer.Option(help="The sign that spending has in the file.")] = "negative",
+    user: Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the file would be read; store nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each file.")] = False,
+) -> None:
+    """Ingest bank statements. Ingesting a file again adds nothing."""
+    options = StatementOptions(
+        account=account,
+        columns=_named_columns(column or []),
+        date_format=date_format,
+        decimal=decimal,
+        delimiter=delimiter,
+        encoding=encoding,
+        spending=spending,
+    )
+    for path in files:
+        if not path.is_file():
+            raise InvalidInput(f"There is no file {path}.")
+    if dry_run:
+        for path in files:
+            layout = inspect_statement(path, options)
+            _show_layout(path, layout, preview(path, layout, options), as_json=as_json)
+        return
+    installation.prepare_installation()
+    user_id = installation.ensure_user(user or get_settings().local_user)
+    for path in files:
+        with database_errors(), progress_of("records", logger=logger) as show, session_for_user(user_id) as session:
+            result = ingest_statement(session, user_id, path, action=action, options=options, progress=show)
+        _show_result(path, result, as_json=as_json)
+
+
+def _named_columns(pairs: list[str]) -> dict[str, str]:
+    columns = {}
+    for pair in pairs:
+        field, separator, name = pair.partition("=")
+        if not separator:
+            raise InvalidInput(f"--map takes FIELD=COLUMN, such as date=Buchungstag, not {pair!r}.")
+        columns[field] = name
+    return columns
+
+
+def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
+    if as_json:
+        results.print_json(json.dumps({"file": path.name} | asdict(result)), indent=None)
+        return
+    table = Table("file", "rows", "inserted", "duplicates", "rejected", "labels")
+    counts = (result.rows, result.inserted, result.duplicates, result.rejected, result.labels)
+    table.add_row(path.name, *(f"{count:,}" for count in counts))
+    results.print(table)
+    for warning in result.warnings:
+        errors.print(f"[yellow]Note:[/] {warning}", highlight=False)
+    for rejection in result.rejections[:SHOWN_REJECTIONS]:
+        errors.print(f"[yellow]line {rejection.line}:[/] {rejection.reason}", highlight=False)
+    if result.rejected > SHOWN_REJECTIONS:
+        errors.print(
+            f"{result.rejected - SHOWN_REJECTIONS} more: SELECT * FROM import_rejections WHERE import_id = "
+            f"{result.import_id}",
+            highlight=False,
+        )
+    if result.deleted:
+        errors.print(f"{result.deleted} transactions that the file no longer has are marked deleted.", highlight=False)
+
+
+def _show_layout(path: Path, layout: StatementLayout, rows: pl.DataFrame, *, as_json: bool) -> None:
+    if as_json:
+        shown = {"file": path.name, "layout": layout.to_dict(), "first_rows": rows.to_dicts()}
+        results.print_json(json.dumps(shown, default=str), indent=None)
+        return
+    mapping = Table("what", "read as", title=path.name)
+    for name, value in layout.to_dict().items():
+        mapping.add_row(name, str(value))
+    results.print(mapping)
+    filled = [name for name in rows.columns if rows[name].null_count() < rows.height]
+    preview = Table(*filled, title="first rows")
+    for row in rows.select(filled).iter_rows():
+        preview.add_row(*("" if value is None else str(value) for value in row))
+    results.print(preview)
+    results.print("Nothing was stored.")

@@ -1,0 +1,1 @@
+"""The worker: jobs that run on a schedule or from a queue, each a thin call of a service."""

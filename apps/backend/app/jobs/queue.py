@@ -1,0 +1,91 @@
+"""The queue of jobs and the worker that empties it, on procrastinate's tables in the schema `jobs`.
+
+Jobs carry a lock and no queueing lock: with both, procrastinate cannot put a failed job back while the next one
+of its kind is waiting, and the failed one would then hold the lock for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Status
+
+from app.db import advisory_lock, database_url
+from app.errors import DatabaseUnavailable
+
+logger = logging.getLogger(__name__)
+
+SCHEMA: Final = "jobs"
+MOST_ATTEMPTS: Final = 4
+HEARTBEAT_SECONDS: Final = 10
+DEAD_AFTER_SECONDS: Final = 30
+CATCH_UP_SECONDS: Final = 24 * 3600
+"""A worker that starts later than a job was due still runs it: a laptop is seldom on at night."""
+
+
+def _login() -> str:
+    """Say where the queue is, when it is first needed: importing this module must start no server."""
+    return database_url("jobs").set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+job_queue: Final = App(
+    connector=PsycopgConnector(
+        conninfo=_login, kwargs={"options": f"-c search_path={SCHEMA}"}, min_size=1, max_size=4, timeout=10
+    ),
+    import_paths=["app.jobs.tasks"],
+)
+
+
+async def run_worker(*, once: bool = False) -> None:
+    """Run jobs as they become due, one at a time, until interrupted; the running one is finished first.
+
+    Args:
+        once: Run what is queued already, and return.
+
+    Raises:
+        DatabaseUnavailable: The database went away.
+    """
+    job_queue.periodic_defaults = {"max_delay": 0 if once else CATCH_UP_SECONDS}
+    try:
+        async with job_queue.open_async():
+            await hand_on_jobs_of_dead_workers()
+            watch = asyncio.create_task(_watch_for_dead_workers())
+            try:
+                await job_queue.run_worker_async(
+                    wait=not once,
+                    update_heartbeat_interval=HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=DEAD_AFTER_SECONDS,
+                )
+            finally:
+                watch.cancel()
+            # A worker that lost the database stops as quietly as one that was told to.
+            await job_queue.check_connection_async()
+    except ConnectorException as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise DatabaseUnavailable(f"The worker lost PostgreSQL and stopped: {reason}") from error
+
+
+async def hand_on_jobs_of_dead_workers() -> None:
+    """Queue again what a killed worker was doing, unless that job has had its share of attempts."""
+    manager = job_queue.job_manager
+    # One worker at a time looks, or two would hand on the same job, and the second take it from who runs it by then.
+    with advisory_lock("hand_on_jobs_of_dead_workers"):
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=DEAD_AFTER_SECONDS):
+            if job.attempts + 1 >= MOST_ATTEMPTS:
+                logger.error("%s: its worker died, for the %dth time; given up", job.call_string, job.attempts + 1)
+                await manager.finish_job(job, Status.FAILED, delete_job=False)
+            else:
+                logger.warning("%s: its worker died; it will run again", job.call_string)
+                await manager.retry_job(job)
+
+
+async def _watch_for_dead_workers() -> None:
+    while True:
+        await asyncio.sleep(DEAD_AFTER_SECONDS)
+        with suppress(ConnectorException):  # the worker meets the same trouble, and says so
+            await hand_on_jobs_of_dead_workers()

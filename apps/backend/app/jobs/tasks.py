@@ -1,0 +1,41 @@
+"""What the worker does. Times are UTC; every task can be run again at any moment without harm."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Final
+
+from procrastinate import JobContext, RetryStrategy
+from procrastinate.builtin_tasks import remove_old_jobs
+
+from app.jobs.queue import MOST_ATTEMPTS, job_queue
+from app.ml.feature_build import DEFAULT_DAYS, build_range
+from app.services import warehouse
+
+KEPT_HOURS: Final = 30 * 24
+
+# Again after 10 seconds, 100 seconds and 17 minutes: done with before the next hour's job is due.
+RETRY: Final = RetryStrategy(max_attempts=MOST_ATTEMPTS - 1, exponential_wait=10)
+
+
+@job_queue.periodic(cron="0 * * * *")
+@job_queue.task(name="build_features", lock="build_features", retry=RETRY)
+def build_features(timestamp: int | None = None) -> str:  # noqa: ARG001 -- procrastinate passes when it was due
+    """Build the features of the last 180 days, every hour; ingest has built those of new transactions already."""
+    today = dt.datetime.now(dt.UTC).date()
+    result = build_range(today - dt.timedelta(days=DEFAULT_DAYS), today)
+    return f"{result.processed:,} transactions, {result.written:,} feature vectors new or changed"
+
+
+@job_queue.periodic(cron="30 3 * * *")
+@job_queue.task(name="build_warehouse", lock="build_warehouse", retry=RETRY)
+def build_warehouse(timestamp: int | None = None) -> None:  # noqa: ARG001 -- the same
+    """Build and test the dbt models, every night."""
+    warehouse.build_warehouse()
+
+
+@job_queue.periodic(cron="0 4 * * *")
+@job_queue.task(name="forget_old_jobs", lock="forget_old_jobs", pass_context=True)
+async def forget_old_jobs(context: JobContext, timestamp: int | None = None) -> None:  # noqa: ARG001 -- the same
+    """Remove the record of jobs that ended a month ago."""
+    await remove_old_jobs(context, max_hours=KEPT_HOURS, remove_failed=True, remove_aborted=True)

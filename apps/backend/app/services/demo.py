@@ -1,0 +1,138 @@
+"""The whole loop on one file, as a user of its own: ingest, labels, features, warehouse, training data."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import text
+
+from app.config import get_settings
+from app.db import session_for_jobs, session_for_user
+from app.ml.feature_build import build_range
+from app.services import installation
+from app.services.ingest import ingest_statement
+from app.services.sample import generate_ledger, write_ledger
+from app.services.warehouse import build_warehouse
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Callable, Iterator
+
+SAMPLE_SEED: Final = 7
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the loop did; the keys are those of build/demo.json."""
+
+    name: str
+    ingest: dict[str, int]
+    labels: dict[str, int]
+    features: int
+    training_rows: int
+    merchants: dict[str, int]
+    seconds: dict[str, float]
+
+
+def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
+    """Run the loop on a file, or on the shipped sample, and write the report into the build folder.
+
+    Args:
+        file: A statement; None generates the sample.
+        say: Told what happens next.
+
+    Returns:
+        The report, which is also in build/demo.json and build/demo-NAME.json.
+    """
+    seconds: dict[str, float] = {}
+    step = _stopwatch(seconds, say)
+    with step("database", "Making the database ready"):
+        installation.prepare_installation()
+    if file is None:
+        with step("sample", "Writing the sample ledger"):
+            file = write_sample()
+    name = demo_name(file)
+    user_id = installation.ensure_user(f"demo-{name}")
+    with step("ingest", f"Ingesting {file.name}"), session_for_user(user_id) as session:
+        result = ingest_statement(session, user_id, file)
+    with step("features", "Building features"):
+        build_range(*_span(user_id))
+    with step("warehouse", "Building the warehouse"):
+        build_warehouse()
+    seconds["total"] = round(sum(seconds.values()), 2)
+    counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
+    report = DemoReport(name=name, ingest=counts, **_outcome(user_id), seconds=seconds)
+    _write(report)
+    return report
+
+
+def write_sample() -> Path:
+    """Write the sample ledger of the demo's seed and return its path."""
+    folder = get_settings().build_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sample.csv"
+    write_ledger(generate_ledger(seed=SAMPLE_SEED), path)
+    return path
+
+
+def demo_name(file: Path) -> str:
+    """Return the name of a demo data set: its file's, without endings."""
+    return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _stopwatch(seconds: dict[str, float], say: Callable[[str], None]) -> Callable[[str, str], Any]:
+    @contextmanager
+    def step(key: str, sentence: str) -> Iterator[None]:
+        say(sentence)
+        started = time.perf_counter()
+        yield
+        seconds[key] = round(time.perf_counter() - started, 2)
+
+    return step
+
+
+def _span(user_id: int) -> tuple[dt.date, dt.date]:
+    with session_for_jobs() as session:
+        query = text("SELECT min(date), max(date) FROM transactions WHERE user_id = :user_id")
+        first, last = session.execute(query, {"user_id": user_id}).one()
+        return first, last
+
+
+def _outcome(user_id: int) -> dict[str, Any]:
+    """Count what the user now has."""
+    with session_for_jobs() as session:
+
+        def count(query: str) -> dict[str, int]:
+            return {key: number for key, number in session.execute(text(query), {"user_id": user_id})}  # noqa: C416 -- rows are no pairs to dict()
+
+        labels = count("""
+            SELECT source, count(*) FROM transaction_labels
+            INNER JOIN transactions ON transactions.id = txn_id AND user_id = :user_id GROUP BY source
+        """)
+        features = count("""
+            SELECT 'features', count(*) FROM ml_features
+            INNER JOIN transactions ON transactions.id = txn_id AND user_id = :user_id
+        """)
+        training = count("SELECT 'rows', count(*) FROM marts.fct_training_view WHERE user_id = :user_id")
+        merchants = count(
+            "SELECT confidence, count(*) FROM marts.dim_merchants WHERE user_id = :user_id GROUP BY confidence"
+        )
+    return {
+        "labels": {source: labels.get(source, 0) for source in ("human", "rule", "import")},
+        "features": features["features"],
+        "training_rows": training["rows"],
+        "merchants": {confidence: merchants.get(confidence, 0) for confidence in ("high", "medium", "low")},
+    }
+
+
+def _write(report: DemoReport) -> None:
+    folder = get_settings().build_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(asdict(report), indent=2) + "\n"
+    for name in (f"demo-{report.name}.json", "demo.json"):
+        (folder / name).write_text(content, encoding="utf-8")

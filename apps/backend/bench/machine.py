@@ -1,0 +1,77 @@
+"""What the benchmarks share: a throw-away database, whole processes with their peak memory, medians."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import embedded_postgres
+from app.config import get_settings
+from app.services import installation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished process."""
+
+    seconds: float
+    rss_mib: float
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Say what the figures were measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processors": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+    }
+
+
+@contextmanager
+def throwaway_database() -> Iterator[Path]:
+    """Run an embedded server of this benchmark's own; gives a folder for files."""
+    root = Path(tempfile.mkdtemp(prefix="lm-bench-"))
+    root.chmod(0o755)
+    os.environ.pop("DATABASE_URL", None)
+    os.environ |= {"LM_DATA_DIR": str(root / "data"), "LM_PROFILES_DIR": str(root)}
+    get_settings.cache_clear()
+    try:
+        installation.prepare_installation()
+        yield root
+    finally:
+        embedded_postgres.stop()
+        shutil.rmtree(root)
+
+
+def run_process(arguments: Sequence[str | Path]) -> Run:
+    """Run a command of this environment to its end, as a person would; its output is shown only when it fails."""
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=output)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        if process.returncode != 0:
+            output.seek(0)
+            sys.exit(f"{arguments} failed:\n{output.read().decode()}")
+    return Run(seconds, usage.ru_maxrss / 1024)
+
+
+def median_and_spread(values: Sequence[float]) -> str:
+    """Format a median with its range."""
+    return f"{statistics.median(values):,.0f} ({min(values):,.0f} … {max(values):,.0f})"

@@ -1,0 +1,144 @@
+"""The embedded server: private, kept, and up again after a crash; each test runs `lm` as a person would."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LM = Path(sys.executable).parent / "lm"
+
+
+class Clone:
+    """One data folder and the commands that use it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.postgres = root / "data" / "postgres"
+        (root / "profiles").mkdir()
+
+    def lm(self, *arguments: str, fails: bool = False, **settings: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        environment |= {
+            "LM_DATA_DIR": str(self.root / "data"),
+            "LM_PROFILES_DIR": str(self.root / "profiles"),
+            "COLUMNS": "300",
+        } | settings
+        done = subprocess.run([LM, *arguments], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == fails, done.stderr
+        return done.stdout + done.stderr
+
+    def postmaster(self) -> int:
+        return int((self.postgres / "data" / "postmaster.pid").read_text().split()[0])
+
+
+@pytest.fixture
+def clone() -> Iterator[Clone]:
+    """A fresh data folder that everybody may enter."""
+    yield from cloned("/tmp", 0o755)
+
+
+@pytest.fixture
+def another() -> Iterator[Clone]:
+    """A second one beside it."""
+    yield from cloned("/tmp", 0o755)
+
+
+def cloned(parent: str, mode: int) -> Iterator[Clone]:
+    root = Path(tempfile.mkdtemp(prefix="lm-clone-", dir=parent))
+    root.chmod(mode)
+    clone = Clone(root)
+    yield clone
+    clone.lm("db", "down")
+    shutil.rmtree(root)
+
+
+def test_up_reports_where_it_is_and_keeps_its_port_over_a_restart(clone: Clone) -> None:
+    first = clone.lm("db", "up")
+    assert re.search(r"embedded PostgreSQL 18 on 127\.0\.0\.1:\d+, database finance, schema [0-9a-f]{12}", first)
+    assert "PostgreSQL stopped." in clone.lm("db", "down")
+    assert "not running" in clone.lm("db", "down")
+    assert clone.lm("db", "up") == first
+
+
+def test_every_command_starts_the_server_when_it_is_not_up(clone: Clone) -> None:
+    assert "(1 row)" in clone.lm("db", "psql", "-c", "SELECT 1")
+    clone.lm("db", "down")
+    assert "No merchants yet" in clone.lm("merchants", "list")
+
+
+def test_the_password_is_the_owner_s_alone_and_is_asked_for(clone: Clone) -> None:
+    clone.lm("db", "up")
+    assert (clone.postgres / "password").stat().st_mode & 0o777 == 0o600
+    assert (clone.root / "profiles" / "profiles.yml").stat().st_mode & 0o777 == 0o600
+    port = int((clone.postgres / "port").read_text())
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(host="127.0.0.1", port=port, user="myuser", dbname="finance", password="wrong")
+    password = (clone.postgres / "password").read_text()
+    with psycopg.connect(host="127.0.0.1", port=port, user="myuser", dbname="finance", password=password) as connection:
+        assert connection.execute("SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'lm_app'").fetchone() == (True,)
+        assert connection.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
+
+
+def test_the_server_does_not_run_as_root(clone: Clone) -> None:
+    clone.lm("db", "up")
+    assert Path(f"/proc/{clone.postmaster()}").stat().st_uid != 0
+
+
+def test_a_server_killed_with_its_children_still_holding_on_recovers_on_the_next_command(clone: Clone) -> None:
+    clone.lm("db", "psql", "-c", "CREATE TABLE kept (n int)", "-c", "INSERT INTO kept SELECT generate_series(1, 1000)")
+    os.kill(clone.postmaster(), signal.SIGKILL)
+    assert "1000" in clone.lm("db", "psql", "-c", "SELECT count(*) FROM kept")
+
+
+def test_two_data_folders_side_by_side_do_not_collide(clone: Clone, another: Clone) -> None:
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: each.lm("db", "psql", "-c", "CREATE TABLE mine (n int)"), (clone, another)))
+    assert (clone.postgres / "port").read_text() != (another.postgres / "port").read_text()
+    assert (clone.postgres / "password").read_text() != (another.postgres / "password").read_text()
+
+
+def test_commands_that_start_it_at_once_start_one_server(clone: Clone) -> None:
+    with ThreadPoolExecutor() as pool:
+        ports = set(pool.map(lambda _: clone.lm("db", "up"), range(4)))
+    assert len(ports) == 1
+
+
+def test_a_taken_port_is_named_with_what_to_do(clone: Clone) -> None:
+    clone.lm("db", "up")
+    clone.lm("db", "down")
+    port = int((clone.postgres / "port").read_text())
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", port))
+        squatter.listen()
+        message = clone.lm("db", "up", fails=True)
+    assert f"127.0.0.1:{port}" in message
+    assert "LM_DB_PORT" in message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_a_data_folder_that_others_cannot_enter_works_too() -> None:
+    for clone in cloned("/tmp", 0o700):
+        assert "database finance" in clone.lm("db", "up")
+        assert not (clone.postgres / "data").exists()
+
+
+def test_an_unreachable_database_url_is_one_sentence(clone: Clone) -> None:
+    message = clone.lm("merchants", "list", fails=True, DATABASE_URL="postgresql://nobody:x@127.0.0.1:1/nowhere")
+    assert "PostgreSQL cannot be reached" in message
+    assert "Traceback" not in message

@@ -1,0 +1,130 @@
+"""Tenants are separated by the database: whatever a request's SQL says, it sees one user's rows."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.orm import Session
+
+from app.db import database_url, get_db, get_engine, session_for_user
+from app.orm_models import Transaction
+from app.services import installation
+
+OWNED = [
+    "transactions", "imports", "import_rejections", "merchant_aliases", "transaction_labels", "ml_features",
+    "label_events", "suggestion_events", "suggestion_feedback", "users",
+]  # fmt: skip
+
+
+@pytest.fixture
+def two_users(admin_connection: psycopg.Connection) -> tuple[int, int]:
+    """Two users with one row in each table that a user owns."""
+    return own_rows(admin_connection, "one"), own_rows(admin_connection, "two")
+
+
+def own_rows(connection: psycopg.Connection, name: str) -> int:
+    user_id = installation.ensure_user(name)
+    connection.execute(
+        """
+        WITH import AS (
+            INSERT INTO imports (user_id, file_name, action, layout) VALUES (%(user)s, 'f', 'append', '{}') RETURNING id
+        ), rejection AS (
+            INSERT INTO import_rejections SELECT id, 1, 'no amount' FROM import
+        ), transaction AS (
+            INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
+            VALUES (%(user)s, 'a', '2025-01-01', -1, 'x', sha256('x')) RETURNING id
+        ), features AS (
+            INSERT INTO ml_features SELECT id, '2025-01-01', -1, 1, 'x', NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1
+            FROM transaction
+        ), alias AS (
+            INSERT INTO merchant_aliases (user_id, merchant, canonical, source) VALUES (%(user)s, 'x', 'X', 'human')
+        ), event AS (
+            INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates)
+            SELECT id, %(user)s, 'heuristic', 'rule', '[]' FROM transaction RETURNING id
+        )
+        INSERT INTO suggestion_feedback (event_id, action) SELECT id, 'reject' FROM event
+        """,
+        {"user": user_id},
+    )
+    connection.execute(
+        "INSERT INTO transaction_labels SELECT id, 'Groceries', 'human' FROM transactions WHERE user_id = %s", [user_id]
+    )
+    return user_id
+
+
+@pytest.mark.parametrize("table", OWNED)
+def test_a_request_sees_its_own_user_s_rows_and_no_others(two_users: tuple[int, int], table: str) -> None:
+    for user_id in two_users:
+        with session_for_user(user_id) as session:
+            assert session.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() == 1
+
+
+@pytest.mark.parametrize("table", OWNED)
+def test_a_connection_that_names_no_user_sees_nothing(two_users: tuple[int, int], table: str) -> None:
+    assert two_users
+    url = database_url("app").set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
+
+
+def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[int, int]) -> None:
+    pid = text("SELECT pg_backend_pid()")
+    with session_for_user(two_users[0]) as session:
+        assert session.query(Transaction).count() == 1
+        first = session.execute(pid).scalar_one()
+    with Session(get_engine("app")) as session:
+        assert session.execute(pid).scalar_one() == first, "the pool gave another connection; nothing was proved"
+        assert session.query(Transaction).count() == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO transactions (user_id, account, date, amount, description, fingerprint) "
+        "VALUES (:other, 'a', '2025-01-01', 1, 'x', 'x')",
+        "INSERT INTO transaction_labels SELECT max(id) + 1, 'x', 'human' FROM transactions",
+        "UPDATE transactions SET amount = 0",
+        "UPDATE transactions SET description = 'mine'",
+        "DELETE FROM transactions",
+        "INSERT INTO label_events (txn_id, user_id, label) VALUES (1, 1, 'x')",
+        "UPDATE label_events SET label = 'x'",
+        "DELETE FROM label_events",
+        "SELECT * FROM ml_training_runs",
+        "SELECT * FROM marts.dim_merchants",
+        "CREATE TABLE mine (id int)",
+        "SET ROLE lm_owner",
+    ],
+)
+def test_a_request_cannot_write_elsewhere_change_what_the_bank_said_or_leave_its_role(
+    two_users: tuple[int, int], statement: str
+) -> None:
+    with (
+        pytest.raises(ProgrammingError, match=r"permission denied|row-level security|must be|violates"),
+        session_for_user(two_users[0]) as session,
+    ):
+        session.execute(text(statement), {"other": two_users[1]} if ":other" in statement else {})
+
+
+def test_every_table_of_users_rows_has_row_level_security_on(admin_connection: psycopg.Connection) -> None:
+    unguarded = admin_connection.execute("""
+        SELECT relname FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relrowsecurity ORDER BY relname
+    """).fetchall()
+    # These two hold nothing that is anybody's, and requests have no grant on either.
+    assert [name for (name,) in unguarded] == ["alembic_version", "ml_training_runs"]
+
+
+def test_get_db_gives_the_local_user_s_session(two_users: tuple[int, int], admin_connection: psycopg.Connection) -> None:
+    assert two_users
+    local = own_rows(admin_connection, "local")
+    sessions = get_db()
+    db = next(sessions)
+    transaction = db.query(Transaction).one()
+    assert transaction.user_id == local
+    assert transaction.label is not None
+    assert transaction.label.label == "Groceries"
+    assert transaction.features is not None
+    assert transaction.features.tokens == ["x"]
+    sessions.close()
