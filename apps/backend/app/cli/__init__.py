@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import db, demo, ingest, merchants, sample, serve
+from app.cli import db, demo, ingest, merchants, sample, serve, worker
 from app.cli.output import errors
 from app.errors import LedgermillError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(demo.demo)
 app.command()(serve.serve)
+app.command()(worker.worker)
 app.command()(ingest.ingest)
 app.command()(sample.sample)
 app.add_typer(db.app, name="db")

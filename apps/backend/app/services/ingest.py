@@ -148,12 +148,13 @@ def _load(
     options: StatementOptions,
     progress: Callable[[int, int | None], None] | None,
 ) -> tuple[int, int]:
-    """Copy the file's records into `incoming`, and those that are none into the rejections; count both."""
+    """Copy the file's records into `incoming`, and those that are none to the rejections; count both."""
     connection.execute("""
         CREATE TEMP TABLE incoming (
             line bigint, account text, date date, posted_at timestamp, amount numeric(18, 2), currency text,
             description text, merchant text, mcc text, channel_hint text, category text, external_id text
-        ) ON COMMIT DROP
+        ) ON COMMIT DROP;
+        CREATE TEMP TABLE rejected (line bigint, reason text) ON COMMIT DROP
     """)
     open_staging(connection)
     rows = rejected = 0
@@ -162,11 +163,15 @@ def _load(
         features = build_features(batch.rows.select(pl.col("line").alias("txn_id"), *list(TRANSACTION_SCHEMA)[1:]))
         stage_features(connection, features)
         copy_in(connection, "incoming", batch.rows.with_columns(features["merchant"]))
-        copy_in(connection, "import_rejections", batch.rejected.with_columns(import_id=pl.lit(import_id)))
+        copy_in(connection, "rejected", batch.rejected)
         rows += batch.rows.height
         rejected += batch.rejected.height
         if progress:
             progress(rows + rejected, layout.row_count)
+    # PostgreSQL does not COPY into a table under row-level security.
+    connection.execute(
+        "INSERT INTO import_rejections (import_id, line, reason) SELECT %s, line, reason FROM rejected", (import_id,)
+    )
     # Identity is everything the bank says that tells one movement from another. Identical rows of one file are
     # twins, told apart by their count; identical rows of two files are one movement reported twice.
     connection.execute("""

@@ -159,7 +159,7 @@ def test_rows_that_come_again_after_a_replacement_keep_their_labels_and_say_when
     ledger.execute("UPDATE transaction_labels SET label = 'Treats', source = 'human' WHERE label = 'Eating out'")
     assert ledger.ingest(HEADER + RENT + SALARY, "replace").deleted == 1
     assert counts(ledger.ingest(HEADER + COFFEE.replace("card", "current"))) == (1, 1, 0, 0)
-    assert ledger.rows("count(*), sum(cardinality(ARRAY(SELECT unnest(deleted_periods))))") == [(3, 1)]
+    assert sorted(ledger.rows("isempty(deleted_periods)")) == [(False,), (True,), (True,)]
     with session_for_user(ledger.user_id) as session:
         assert session.execute(text("SELECT count(*) FROM transaction_labels WHERE label = 'Treats'")).scalar_one() == 1
 
@@ -224,4 +224,4 @@ def test_rows_always_balance_and_each_file_s_rows_are_there_as_often_as_in_it(
         for each in set(rows):
             most[each] = max(most.get(each, 0), rows.count(each))
     expected = 1 + sum(number for (_, _, amount), number in most.items() if amount != "bad")
-    assert ledger.rows("count(*)") == [(expected,)]
+    assert len(ledger.rows("id")) == expected

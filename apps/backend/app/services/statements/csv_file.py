@@ -123,7 +123,8 @@ def find_table(path: Path, encoding: str, delimiter: str | None, wanted: Mapping
 
 
 def _table(lines: Sequence[str], delimiter: str, wanted: Mapping[str, str]) -> Table:
-    records = [(line, cells) for line, cells in read_records(lines, delimiter) if isinstance(cells, list)]
+    # A record without cells still is where the records begin.
+    records = [(line, cells if isinstance(cells, list) else []) for line, cells in read_records(lines, delimiter)]
     header = _find_header([cells for _, cells in records[:_HEADER_WITHIN]], wanted)
     if header is not None:
         line, cells = records[header]

@@ -1,0 +1,60 @@
+"""Statements written to a file and read back whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+
+from app.services.statements import ROW_SCHEMA, StatementLayout, StatementOptions, inspect_statement, read_statement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+_EMPTY_ROWS = pl.DataFrame(schema=ROW_SCHEMA)
+_NONE_REJECTED = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
+
+
+@dataclass
+class Statement:
+    layout: StatementLayout
+    rows: pl.DataFrame
+    rejected: pl.DataFrame
+
+    def column(self, name: str) -> list[Any]:
+        return self.rows[name].to_list()
+
+    def amounts(self) -> list[str]:
+        return [str(amount) for amount in self.rows["amount"]]
+
+    def dates(self) -> list[str]:
+        return [day.isoformat() for day in self.rows["date"]]
+
+    def reasons(self) -> dict[int, str]:
+        return dict(self.rejected.rows())
+
+
+def read_file(path: Path, **options: Any) -> Statement:
+    given = StatementOptions(**options)
+    layout = inspect_statement(path, given)
+    batches = list(read_statement(path, layout, given, batch_size=7))
+    rows = pl.concat([_EMPTY_ROWS, *(batch.rows for batch in batches)])
+    rejected = pl.concat([_NONE_REJECTED, *(batch.rejected for batch in batches)])
+    assert rows.height + rejected.height == layout.row_count
+    return Statement(layout, rows, rejected)
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Statement]:
+    """Read a statement from its text or bytes, with options."""
+
+    def read_content(content: str | bytes, **options: Any) -> Statement:
+        path = tmp_path / "statement"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return read_file(path, **options)
+
+    return read_content
