@@ -108,13 +108,18 @@ def get_async_engine() -> AsyncEngine:
     return create_async_engine(database_url("app"), pool_pre_ping=True, pool_size=10, max_overflow=10)
 
 
+async def close_async_engine() -> None:
+    """Close the pool of the event loop that is about to end; its connections serve no other loop."""
+    await get_async_engine().dispose()
+    get_async_engine.cache_clear()
+
+
 def forget_engines() -> None:
     """Close the pools, so that the next use reads the settings again (tests, forks)."""
     if get_engine.cache_info().currsize:
         for role in ("admin", "jobs", "app"):
             get_engine(role).dispose()
     get_engine.cache_clear()
-    get_async_engine.cache_clear()
 
 
 # --- sessions: one is one transaction, and the code inside never commits ----------------------------------------

@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.api import features, ingest, operations, problems
 from app.config import get_settings
+from app.db import close_async_engine
 from app.services import installation
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(installation.prepare_installation)
     app.state.local_user_id = await run_in_threadpool(installation.ensure_user, get_settings().local_user)
     yield
+    await close_async_engine()
 
 
 def create_app() -> FastAPI:

@@ -44,6 +44,7 @@ class DryRunAnswer(BaseModel):
 
     layout: dict[str, Any]
     first_rows: list[dict[str, Any]]
+    rejections: list[dict[str, Any]]
 
 
 class IngestForm(BaseModel):
@@ -89,7 +90,9 @@ def ingest(
         path = Path(upload.name)
         if form.dry_run:
             layout = inspect_statement(path, options, filename=name)
-            first_rows = preview(path, layout, options)
-            return DryRunAnswer(layout=layout.to_dict(), first_rows=first_rows.to_dicts())
+            first = preview(path, layout, options)
+            return DryRunAnswer(
+                layout=layout.to_dict(), first_rows=first.rows.to_dicts(), rejections=first.rejected.to_dicts()
+            )
         result = ingest_statement(session, user_id, path, file_name=name, action=form.action, options=options)
     return IngestAnswer.model_validate(asdict(result))

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from app.cli import db, demo, ingest, merchants, sample, serve, worker
+from app.cli import db, demo, ingest, merchants, sample, serve, warehouse, worker
 from app.cli.output import errors
 from app.errors import LedgermillError
 
@@ -24,11 +24,13 @@ app.command()(ingest.ingest)
 app.command()(sample.sample)
 app.add_typer(db.app, name="db")
 app.add_typer(merchants.app, name="merchants")
+app.add_typer(warehouse.app, name="warehouse")
 
 
 def main() -> None:
     """Run the command line; an error that a person can act on is one sentence and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         app()
     except LedgermillError as error:

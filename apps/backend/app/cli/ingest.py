@@ -21,9 +21,7 @@ from app.services.ingest import Action, IngestResult, ingest_statement
 from app.services.statements import StatementOptions, inspect_statement, preview
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from app.services.statements import StatementLayout
+    from app.services.statements import StatementBatch, StatementLayout
 
 logger = logging.getLogger(__name__)
 
@@ -107,9 +105,11 @@ def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
         errors.print(f"{result.deleted} transactions that the file no longer has are marked deleted.", highlight=False)
 
 
-def _show_layout(path: Path, layout: StatementLayout, rows: pl.DataFrame, *, as_json: bool) -> None:
+def _show_layout(path: Path, layout: StatementLayout, first: StatementBatch, *, as_json: bool) -> None:
+    rows = first.rows
     if as_json:
         shown = {"file": path.name, "layout": layout.to_dict(), "first_rows": rows.to_dicts()}
+        shown["rejections"] = first.rejected.to_dicts()
         results.print_json(json.dumps(shown, default=str), indent=None)
         return
     mapping = Table("what", "read as", title=path.name)
@@ -121,4 +121,6 @@ def _show_layout(path: Path, layout: StatementLayout, rows: pl.DataFrame, *, as_
     for row in rows.select(filled).iter_rows():
         preview.add_row(*("" if value is None else str(value) for value in row))
     results.print(preview)
+    for line, reason in first.rejected.iter_rows():
+        errors.print(f"[yellow]line {line}:[/] {reason}", highlight=False)
     results.print("Nothing was stored.")

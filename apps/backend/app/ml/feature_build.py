@@ -10,6 +10,7 @@ import argparse
 import datetime as dt
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,7 @@ from app.orm_models import Transaction
 from app.progress import progress_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import psycopg
 
@@ -32,19 +33,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_DAYS: Final = 180
 DEFAULT_BATCH_SIZE: Final = 50_000
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which transactions to build, as a condition on the table and its parameters."""
-
-    condition: str
-    parameters: tuple[Any, ...]
-
-    @classmethod
-    def between(cls, first: dt.date, last: dt.date) -> Selection:
-        """Choose the transactions of a span of days, both ends included."""
-        return cls("date BETWEEN %s AND %s", (first, last))
 
 
 @dataclass(frozen=True)
@@ -70,38 +58,55 @@ def build_range(
         batch_size: Transactions read, computed and committed at a time.
         progress: Called with the number of transactions done so far.
     """
-    selection = Selection.between(first, last)
     processed = written = 0
-    after_id: int | None = 0
     with advisory_lock("feature_build"):
-        while True:
-            with session_for_jobs() as session:
-                after_id, batch = build_batch(driver_connection(session), selection, after_id, batch_size)
-            if after_id is None:
-                return BuildResult(processed, written)
-            processed += batch.processed
-            written += batch.written
+        for batch in _read_ahead(read_batches(first, last, batch_size)):
+            features = differing_features(batch)
+            if features.height:
+                with session_for_jobs() as session:
+                    written += write_features(driver_connection(session), features)
+            processed += batch.height
             if progress:
                 progress(processed, None)
+    return BuildResult(processed, written)
 
 
-def build_batch(
-    connection: psycopg.Connection[Any], selection: Selection, after_id: int, batch_size: int
-) -> tuple[int | None, BuildResult]:
-    """Build the next batch in order of id; return the last id of it, None when there was nothing left."""
-    transactions = read_frame(
-        connection,
-        f"""
-        SELECT id, date, posted_at, amount, description, mcc, channel_hint FROM transactions
-        WHERE id > %s AND {selection.condition} ORDER BY id LIMIT %s
-        """,  # noqa: S608 -- the condition is one of Selection's constants
-        TRANSACTION_SCHEMA,
-        (after_id, *selection.parameters, batch_size),
-    )
-    if transactions.is_empty():
-        return None, BuildResult(0, 0)
-    written = write_features(connection, build_features(transactions))
-    return transactions.item(-1, "txn_id"), BuildResult(transactions.height, written)
+def read_batches(first: dt.date, last: dt.date, batch_size: int) -> Iterator[pl.DataFrame]:
+    """Read transactions in order of id, each beside the features that are stored for it.
+
+    Yields:
+        Frames of the kernel's columns and, with the prefix `stored_`, those of its result.
+    """
+    after_id = 0
+    while True:
+        with session_for_jobs() as session:
+            connection = driver_connection(session)
+            # Both tables are walked along their keys. Without statistics, as after a bulk load, the planner would
+            # rather sort or hash everything once for each batch.
+            connection.execute("SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off")
+            batch = read_frame(connection, READ, READ_SCHEMA, (after_id, after_id, first, last, batch_size))
+        if batch.is_empty():
+            return
+        yield batch
+        after_id = batch.item(-1, "txn_id")
+
+
+def _read_ahead(batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Let the database read the next batch while this process works on the last one."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = reader.submit(next, batches, None)
+            yield batch
+
+
+def differing_features(batch: pl.DataFrame) -> pl.DataFrame:
+    """Compute the features of a batch that `read_batches` gave; return those that are not stored like that."""
+    features = build_features(batch.select(TRANSACTION_SCHEMA.names()))
+    spelled = features.with_columns(pl.col("tokens").list.join(" "))
+    stored = batch.select(pl.col(f"stored_{name}").alias(name) for name in STORED)
+    differs = pl.any_horizontal(spelled[name].ne_missing(stored[name]).alias(name) for name in STORED)
+    return features.filter(pl.select(differs).to_series())
 
 
 def write_features(connection: psycopg.Connection[Any], features: pl.DataFrame) -> int:
@@ -133,9 +138,34 @@ def array_literal(tokens: pl.Expr) -> pl.Expr:
     return pl.concat_str(pl.lit("{"), quoted.list.join(","), pl.lit("}")).alias("tokens")
 
 
+STORED: Final = tuple(name for name in FEATURE_SCHEMA if name != "txn_id")
+
+READ_SCHEMA: Final = pl.Schema(
+    dict(TRANSACTION_SCHEMA)
+    | {f"stored_{name}": pl.String() if name == "tokens" else FEATURE_SCHEMA[name] for name in STORED}
+)
+
+
+def _read() -> str:
+    # Booleans and arrays are spelled the way the frame has them; tokens hold no spaces.
+    spelling = {name: f"ml_features.{name}" for name in STORED}
+    spelling |= {name: f"ml_features.{name}::text" for name in STORED if FEATURE_SCHEMA[name] == pl.Boolean}
+    spelling["tokens"] = "array_to_string(ml_features.tokens, ' ')"
+    return f"""
+        SELECT
+            transactions.id, transactions.date, transactions.posted_at, transactions.amount,
+            transactions.description, transactions.mcc, transactions.channel_hint, {", ".join(spelling.values())}
+        FROM transactions
+        LEFT JOIN ml_features ON ml_features.txn_id = transactions.id AND ml_features.txn_id > %s
+        WHERE transactions.id > %s AND transactions.date BETWEEN %s AND %s
+        ORDER BY transactions.id
+        LIMIT %s
+    """  # noqa: S608 -- the columns are the schema's
+
+
 def _upsert() -> sql.Composed:
     columns = [sql.Identifier(name) for name in FEATURE_SCHEMA]
-    values = [name for name in columns if name != sql.Identifier("txn_id")]
+    values = [sql.Identifier(name) for name in STORED]
     return sql.SQL("""
         INSERT INTO ml_features ({columns})
         SELECT {columns} FROM incoming_features ORDER BY txn_id
@@ -149,6 +179,7 @@ def _upsert() -> sql.Composed:
     )
 
 
+READ: Final = _read()
 UPSERT: Final = _upsert()
 
 

@@ -76,11 +76,12 @@ def build_features(transactions: pl.DataFrame) -> pl.DataFrame:
     for column, dtype in TRANSACTION_SCHEMA.items():
         if transactions.schema.get(column) != dtype:
             raise TypeError(f"Column {column!r} must be {dtype}, not {transactions.schema.get(column)}.")
-    if not _repeats(transactions["description"]):
-        return _with_text_features(transactions, select=_FEATURES)
-    distinct = transactions.select("description").unique()
+    rows = transactions.select(TRANSACTION_SCHEMA.names())
+    if not _repeats(rows["description"]):
+        return _with_text_features(rows, select=_FEATURES)
+    distinct = rows.select("description").unique()
     texts = _with_text_features(distinct, select=("description", "norm_desc", "tokens", "merchant", "phrases"))
-    described = transactions.join(texts, on="description", how="left", maintain_order="left", nulls_equal=True)
+    described = rows.join(texts, on="description", how="left", maintain_order="left", nulls_equal=True)
     return described.select(_FEATURES)
 
 
@@ -145,7 +146,7 @@ def tokenise(norm_desc: pl.Expr) -> pl.Expr:
 
 
 def find_phrases(norm_desc: pl.Expr) -> pl.Expr:
-    """List the numbers of the known phrases in each description: lists of UInt8, empty where none is said.
+    """List the numbers of the known phrases in each description: lists of integers, empty where none is said.
 
     The spaces on both sides of phrase and description keep the match to whole tokens.
     """

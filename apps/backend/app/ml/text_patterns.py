@@ -70,9 +70,9 @@ _CERTAIN_CORPORATE: Final = _any_of(CORPORATE_SUFFIXES - {"co", "company", "ab",
 
 # What stands before the first word, and a number with its sign there.
 _LEADING: Final = rf"^(?:{_SEPARATOR}*#[0-9]+\b{_SEPARATOR}*|{_SEPARATOR}+)"
-# Punctuation and codes, each with the spaces before it. `#123` is matched here, in the pass that takes `#` away, so
-# it cannot lose its sign first. The last number is one that the bank glued to a word: INN44010775.
-_GAP: Final = rf" *{_SEPARATOR_NOT_SPACE}{_CODE}?| +{_CODE}|#[0-9]+\b|[0-9]{{5,}}"
+# Punctuation and codes, each with the spaces before it. `#123` comes first, in the very pass that takes `#` away, so
+# it cannot lose its sign before its number. The last number is one that the bank glued to a word: INN44010775.
+_GAP: Final = rf" *#[0-9]+\b| *{_SEPARATOR_NOT_SPACE}{_CODE}?| +{_CODE}|[0-9]{{5,}}\b"
 
 # Everything that is not a word. A single space between words does not match, which is what keeps this fast: most
 # descriptions have nothing else.
@@ -148,7 +148,7 @@ _KINDS_OF_PLACE: Final = _words("""
     ads airport arena bank bar bill cafe car cards centre center church city cloud club coffee
     college council court direct domains eats fees fuel garage garden gas gov group help hospital hotel
     hotels house inn library market museum music office one online park parking parks pay payment
-    payments pharmacy pizza play post prime pub restaurant school sc service services shop shops station
+    payments pharmacy pizza play post prime pub purchase restaurant school sc service services shop shops station
     storage store stores superstore supermarket taxi taxis theatre travel trip uni university visit
     water web workspace zoo
 """)

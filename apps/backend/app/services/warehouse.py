@@ -85,7 +85,8 @@ def document_warehouse() -> Path:
 
 
 def _selection(select: Sequence[str]) -> list[str]:
-    return ["--select", *select] if select else []
+    """Select models, with the tests that read nothing else: others would fail on models that are not there."""
+    return ["--select", *select, "--indirect-selection", "buildable"] if select else []
 
 
 def _target_path() -> Path:
@@ -139,7 +140,7 @@ def _describe_failures(results: Sequence[Any]) -> str:
     failed = [result for result in results if result.status in {"error", "fail", "runtime error"}]
     lines = [f"{len(failed)} of {len(results)} models and tests failed:"]
     for result in failed[:SHOWN_FAILURES]:
-        message = " ".join(str(result.message or "").split())
+        message = " ".join(str(result.message or "").partition("compiled code at")[0].split())
         lines.append(f"  {result.node.resource_type} {result.node.name}: {message}")
     if len(failed) > SHOWN_FAILURES:
         lines.append(f"  and {len(failed) - SHOWN_FAILURES} more: see {_target_path() / 'logs' / 'dbt.log'}")

@@ -79,9 +79,7 @@ def test_two_workers_never_run_the_same_kind_of_job_at_once(admin_connection: ps
 
 
 @pytest.mark.usefixtures("nothing_is_due")
-def test_what_a_killed_worker_was_doing_is_done_by_the_next(
-    admin_connection: psycopg.Connection, user_id: int
-) -> None:
+def test_what_a_killed_worker_was_doing_is_done_by_the_next(admin_connection: psycopg.Connection, user_id: int) -> None:
     add_transaction(admin_connection, user_id)
     job = defer_build()
     with held_up(admin_connection):

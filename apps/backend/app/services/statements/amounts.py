@@ -15,15 +15,6 @@ MARKS = (".", ",")
 AMOUNT = pl.Decimal(18, 2)
 _COMPARED = pl.Decimal(38, 9)
 
-# How spending is told from income.
-SIGNS = (
-    "written",  # the amounts carry their signs
-    "credit_marked",  # only income is marked (12.00 CR); what is unmarked is spending
-    "indicator",  # amounts have no sign, another column says debit or credit
-    "pair",  # a debit and a credit column, both without signs
-    "pair_written",  # a debit and a credit column, debits with a minus
-)
-
 _MINUS_SIGNS = "[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]"
 _SPACES = "\u0020\u00a0\u2007\u2009\u202f"
 _CURRENCY = r"\p{L}{0,3}\p{Sc}|[A-Z]{3}|(?i:kr|zł|kč|ft|lei|rs|fr|eur|sfr)\.?"
@@ -141,11 +132,11 @@ def decide(evidence: Readings, column: str) -> str:
         AmbiguousInput: Both marks fit with different amounts, or neither fits all amounts.
         InvalidInput: No value is an amount.
     """
+    if not evidence.readable:
+        raise InvalidInput(f"No value in column '{column}' is an amount. Name the column that holds the amounts.")
     fitting = evidence.candidates()
     if len(fitting) == 1:
         return fitting[0]
-    if not evidence.readable:
-        raise InvalidInput(f"No value in column '{column}' is an amount. Name the column that holds the amounts.")
     if fitting:
         example = evidence.differing[".", ","]
         question = f"Amounts in column '{column}' such as '{example}' may have decimals or thousands."

@@ -41,11 +41,9 @@ def find_columns(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
                 f"There is no column '{wanted[field]}' for {field}; the columns are {_listed(table.names)}."
             )
     cells = _cells(table)
-    named = {
-        field: column
-        for field, column in columns.recognise([name for name in table.names if name not in said.values()]).items()
-        if field not in said and _plausible(field, cells[column])
-    }
+    named = columns.recognise([name for name in table.names if name not in said.values()])
+    named = {field: column for field, column in named.items() if field not in said}
+    _drop_misnamed(named, cells)
     found = _one_kind_of_amount({**named, **said}, said, cells)
     _refuse_twins(found, said, cells)
     free = [name for name in table.names if name not in found.values() and not columns.is_balance(name)]
@@ -79,16 +77,15 @@ def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _plausible(field: str, cells: pl.Series) -> bool:
-    """Whether a column can be what its name says: "Valuta" is a date to some banks, a currency to others."""
-    filled = _filled(cells)
-    if filled.is_empty():
-        return True
-    if field == "date":
-        return _share(dates.gather, filled) > 0
-    if field == "currency":
-        return bool(filled.str.contains(r"^(?:\p{L}{3}|\p{Sc}|\p{L}{1,2}\p{Sc}?)$").any())
-    return True
+def _drop_misnamed(named: dict[str, str], cells: Mapping[str, pl.Series]) -> None:
+    """Take back what the contents belie: "Valuta" is a date to some banks and a currency to others."""
+    codes = _filled(cells[named["currency"]]) if "currency" in named else pl.Series(dtype=pl.String)
+    if len(codes) and not codes.str.contains(r"^(?:\p{L}{3}|\p{L}{0,2}\p{Sc})$").any():
+        del named["currency"]
+    others = [name for name in cells if name not in named.values()]
+    unread = "date" in named and not _share(dates.gather, cells[named["date"]])
+    if unread and any(_share(dates.gather, cells[name]) >= _MOST for name in others):
+        del named["date"]
 
 
 def _share(gather: Callable[[Readings, pl.Series], None], cells: pl.Series) -> float:

@@ -91,8 +91,8 @@ def _read_leniently(line: str, delimiter: str) -> list[str] | str:
     """Cells of a line with text behind a closing quote, such as "Bar" & Grill."""
     try:
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
-    except csv.Error as error:
-        return str(error)
+    except csv.Error:
+        return f"a field is longer than {csv.field_size_limit()} characters"
 
 
 def find_table(path: Path, encoding: str, delimiter: str | None, wanted: Mapping[str, str]) -> Table:

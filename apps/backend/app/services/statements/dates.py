@@ -16,6 +16,8 @@ ORDERS = ("dmy", "mdy", "ymd")
 _ORDER_WORDS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
 EARLIEST, LATEST = date(1900, 1, 1), date(2200, 12, 31)
 
+_PROBE = datetime(2001, 12, 31, 12)  # noqa: DTZ001 - patterns are for wall clocks
+
 # Two-digit years 00-68 are 2000-2068, 69-99 are 1969-1999: what POSIX and every spreadsheet agree on.
 _LAST_TWO_DIGIT_YEAR = 68
 
@@ -110,14 +112,17 @@ def read_dates(texts: pl.Series, date_format: str) -> pl.DataFrame:
 
 
 def _gives_time(date_format: str) -> bool:
-    noon = datetime(2001, 12, 31, 12)  # noqa: DTZ001 - a bank's wall clock has no zone
-    if date_format in ORDERS:
-        return False
-    written = pl.Series([noon]).dt.strftime(date_format)
+    return date_format not in ORDERS and _read_probe(date_format) == _PROBE
+
+
+def _read_probe(pattern: str) -> datetime | None:
+    """What is left of a known moment that is written and read by a pattern."""
     try:
-        return bool(written.str.to_datetime(date_format, strict=False)[0] == noon)
+        written = pl.Series([_PROBE]).dt.strftime(pattern)
+        read: datetime | None = written.str.to_datetime(pattern, strict=False)[0]
     except pl.exceptions.PolarsError:
-        return False
+        return None
+    return read
 
 
 def _read_distinct(days: pl.Series, date_format: str) -> pl.DataFrame:
@@ -129,7 +134,7 @@ def _read_distinct(days: pl.Series, date_format: str) -> pl.DataFrame:
             "is not a date" if date_format == "ymd" else f"is not a date that fits {date_format}",
         )
     else:
-        parsed = days.str.to_date(date_format, strict=False)
+        parsed = days.str.to_datetime(date_format, strict=False).dt.date()
         shaped, unfit = pl.repeat(False, len(days), eager=True), f"does not fit {date_format}"
     inside = parsed.is_between(EARLIEST, LATEST)
     return pl.select(
@@ -176,14 +181,14 @@ def decide(evidence: Readings, column: str) -> str:
         AmbiguousInput: Several orders fit with different dates, or no order fits all dates.
         InvalidInput: No value is a date in any order.
     """
-    fitting = evidence.candidates()
-    if len(fitting) == 1:
-        return fitting[0]
     if not evidence.readable:
         raise InvalidInput(
             f"No value in column '{column}' is a date. Name the column that holds the dates, "
             "or give the date format as a pattern such as %d.%m.%Y."
         )
+    fitting = evidence.candidates()
+    if len(fitting) == 1:
+        return fitting[0]
     if fitting:
         example = evidence.differing[fitting[0], fitting[1]]
         question = f"Every date in column '{column}' can be read in more than one way, such as '{example}'."
@@ -199,13 +204,8 @@ def check_pattern(date_format: str) -> None:
     Raises:
         InvalidInput: The pattern is not one, or lacks the year, the month or the day.
     """
-    probe = date(2001, 12, 31)
-    try:
-        written = pl.Series([probe]).dt.strftime(date_format)
-        read = written.str.to_date(date_format, strict=False)[0]
-    except pl.exceptions.PolarsError:
-        read = None
-    if read != probe:
+    read = _read_probe(date_format)
+    if read is None or read.date() != _PROBE.date():
         raise InvalidInput(
             f"The date format is dmy, mdy, ymd or a pattern with year, month and day such as %d.%m.%Y, "
             f"not {date_format!r}."

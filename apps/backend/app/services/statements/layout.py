@@ -13,6 +13,8 @@ from app.services.statements.dates import ORDERS, check_pattern
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from app.services.statements.signs import Signs
+
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
@@ -95,7 +97,7 @@ class StatementLayout:
         columns: Field to the column (or tag) that it is read from.
         date_format: "dmy", "mdy", "ymd" or a strptime pattern.
         decimal: Decimal mark.
-        signs: How spending is told from income, one of `amounts.SIGNS`.
+        signs: How spending is told from income, one of `signs.Signs`.
         account: Account of rows that name none.
         currency: Currency of rows that name none.
         row_count: Number of records, good and bad.
@@ -111,7 +113,7 @@ class StatementLayout:
     columns: Mapping[str, str] = field(default_factory=dict)
     date_format: str = "ymd"
     decimal: str = "."
-    signs: str = "written"
+    signs: Signs = "written"
     account: str = "default"
     currency: str | None = None
     row_count: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from app.services.statements.amounts import read_amounts
-from app.services.statements.signs import is_debit
+from app.services.statements.signs import Signs, is_debit
 
 _EXCERPT = 40
 
@@ -17,12 +17,12 @@ def sentence(what: str, text: pl.Expr, problem: pl.Expr) -> pl.Expr:
     return pl.when(text.is_null()).then(pl.lit(f"no {what}")).when(problem.is_not_null()).then(quoted)
 
 
-def read_money(texts: pl.DataFrame, signs: str, decimal: str, spending: str) -> pl.DataFrame:
+def read_money(texts: pl.DataFrame, signs: Signs, decimal: str, spending: str) -> pl.DataFrame:
     """Read the amounts of raw rows.
 
     Args:
         texts: Trimmed texts of `amount`, `indicator`, `debit` and `credit`, null where blank.
-        signs: How spending is told from income, one of `amounts.SIGNS`.
+        signs: How spending is told from income, as `signs.Signs`.
         decimal: Decimal mark.
         spending: "positive" flips amounts whose sign is only the one they are written with.
 
@@ -39,7 +39,7 @@ def _signed(value: pl.Expr, spent: pl.Expr) -> pl.Expr:
     return pl.when(spent).then(-value).otherwise(value)
 
 
-def _from_amount(texts: pl.DataFrame, signs: str, decimal: str, *, flipped: bool) -> pl.DataFrame:
+def _from_amount(texts: pl.DataFrame, signs: Signs, decimal: str, *, flipped: bool) -> pl.DataFrame:
     read = texts.select("amount", "indicator").hstack(read_amounts(texts["amount"], decimal))
     negative, marked = pl.col("negative"), pl.col("mark")
     reason = sentence("amount", pl.col("amount"), pl.col("problem"))

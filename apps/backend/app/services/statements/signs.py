@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import polars as pl
 
 from app.services.statements import amounts
+
+# How spending is told from income.
+Signs = Literal[
+    "written",  # the amounts carry their signs
+    "credit_marked",  # only income is marked (12.00 CR); what is unmarked is spending
+    "indicator",  # amounts have no sign, another column says debit or credit
+    "pair",  # a debit and a credit column, both without signs
+    "pair_written",  # a debit and a credit column, debits with a minus
+]
 
 DEBIT_WORDS = frozenset(
     (
@@ -65,8 +75,8 @@ class SignEvidence:
             for _, _, negative, count in _count(rows.select(said=nothing_said, text="debit")):
                 self.debits[negative] += count
 
-    def decide(self, columns: frozenset[str]) -> str:
-        """The convention that all rows follow, one of `amounts.SIGNS`."""
+    def decide(self, columns: frozenset[str]) -> Signs:
+        """The convention that all rows follow."""
         if "amount" not in columns:
             return "pair_written" if self.debits[True] and not self.debits[False] else "pair"
         if "indicator" in columns:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase, BufferedReader, RawIOBase, TextIOWrapper
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from charset_normalizer import from_bytes
 
@@ -111,7 +111,8 @@ def open_text(path: Path, encoding: str, progress: Callable[[int], None] | None 
         InvalidInput: As `open_bytes`, or the encoding cannot decode the file at all.
     """
     with open_bytes(path, progress) as source:
-        text = TextIOWrapper(source, encoding, errors="replace", newline="")
+        readable = cast("BinaryIO", source)  # GzipFile declares no BinaryIO, but is one
+        text = TextIOWrapper(readable, encoding, errors="replace", newline="")
         try:
             yield text
         except UnicodeError:

@@ -48,12 +48,13 @@ def read_file(path: Path, **options: Any) -> Statement:
     return Statement(layout, rows, rejected)
 
 
-@pytest.fixture
-def read(tmp_path: Path) -> Callable[..., Statement]:
+@pytest.fixture(scope="session")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Statement]:
     """Read a statement from its text or bytes, with options."""
 
+    path = tmp_path_factory.mktemp("statements") / "statement"
+
     def read_content(content: str | bytes, **options: Any) -> Statement:
-        path = tmp_path / "statement"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return read_file(path, **options)
 

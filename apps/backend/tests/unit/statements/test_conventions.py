@@ -137,7 +137,7 @@ def test_a_few_values_that_are_no_dates_do_not_hold_up_the_others(read: Read) ->
 
 
 def test_a_date_column_without_dates_is_refused(read: Read) -> None:
-    with pytest.raises(InvalidInput, match="No column holds the date"):
+    with pytest.raises(InvalidInput, match="No value in column 'date' is a date"):
         read(_statement(["soon", "later"]))
 
 

@@ -169,7 +169,7 @@ def test_bad_records_are_rejected_with_line_and_reason_and_good_ones_kept(read: 
         12: "date '01/02/1850' lies outside 1900 to 2200",
         13: "amount '1.005' has more than 2 decimals",
         15: "amount '12345678901234567.00' has more than 16 digits before the decimals",
-        16: "field larger than field limit (131072)",
+        16: "a field is longer than 131072 characters",
     }
     assert reasons[17] == f"date '{'y' * 40}…' is not a date that fits dmy"
 

@@ -1,0 +1,163 @@
+"""A ledger that tests fill row by row, without ingesting files."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from app.services import installation
+
+if TYPE_CHECKING:
+    import psycopg
+
+CATEGORIES = ("Groceries", "Eating out", "Über-Spaß", "Travel's", "rent", 'The "rest"')
+SOURCES = ("human", "rule", "import")
+# The description is the merchant here; blank ones have none.
+MERCHANTS = ("tesco", "Tesco", "café ñandú", 'o\'neill "bar"', "a:b", "1:a:b", " ", "", "netflix", "one-off")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Rows of any user, written as the jobs' role; every call is a database transaction of its own."""
+
+    connection: psycopg.Connection
+
+    def user(self, name: str) -> int:
+        return installation.ensure_user(name)
+
+    def transaction(  # noqa: PLR0913 -- one parameter for each column that a test varies
+        self,
+        user_id: int,
+        *,
+        merchant: str = "tesco",
+        date: dt.date = dt.date(2025, 3, 1),
+        amount: float = -3.20,
+        posted_at: dt.datetime | None = None,
+        imported: tuple[str, bool] | None = None,
+    ) -> int:
+        """Add a transaction with its features; `imported` gives its label of source import, history or not."""
+        label, is_history = imported or (None, False)
+        with self.connection.transaction():
+            txn_id = self.value(
+                """
+                INSERT INTO transactions
+                    (user_id, account, date, posted_at, amount, description, fingerprint, assumed_known_at)
+                VALUES (%s, 'current', %s, %s, %s, %s, sha256(gen_random_uuid()::text::bytea), %s) RETURNING id
+                """,
+                user_id,
+                date,
+                posted_at,
+                amount,
+                merchant,
+                dt.datetime.combine(date, dt.time(), dt.UTC) if is_history else None,
+            )
+            self.connection.execute(
+                """
+                INSERT INTO ml_features
+                SELECT
+                    id, date_trunc('month', date), amount, abs(amount), nullif(description, ''), mcc, 'pos',
+                    extract(hour FROM posted_at), extract(isodow FROM date) - 1, extract(isodow FROM date) >= 6,
+                    description = 'netflix', lower(description), string_to_array(lower(description), ' '), 1
+                FROM transactions WHERE id = %s
+                """,
+                [txn_id],
+            )
+            if label is not None:
+                self.label(txn_id, label, "import")
+        return int(txn_id)
+
+    def label(self, txn_id: int, label: str, source: str = "human") -> None:
+        self.connection.execute(
+            """
+            INSERT INTO transaction_labels (txn_id, label, source) VALUES (%s, %s, %s)
+            ON CONFLICT (txn_id) DO UPDATE SET label = excluded.label, source = excluded.source
+            """,
+            [txn_id, label, source],
+        )
+
+    def unlabel(self, txn_id: int) -> None:
+        self.connection.execute("DELETE FROM transaction_labels WHERE txn_id = %s", [txn_id])
+
+    def mark_deleted(self, txn_id: int) -> None:
+        self.connection.execute("UPDATE transactions SET deleted_at = now() WHERE id = %s", [txn_id])
+
+    def suggest(self, txn_id: int, candidates: str, *, source: str = "rule", at: str = "2025-11-02") -> int:
+        event_id = self.value(
+            """
+            INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates, created_at)
+            SELECT %s, (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s RETURNING id
+            """,
+            txn_id,
+            txn_id,
+            source,
+            candidates,
+            at,
+        )
+        return int(event_id)
+
+    def answer(self, event_id: int, action: str, label: str | None = None, *, at: str | None = None) -> None:
+        self.connection.execute(
+            """
+            INSERT INTO suggestion_feedback (event_id, action, label, created_at)
+            VALUES (%s, %s, %s, coalesce(%s::timestamptz, now()))
+            """,
+            [event_id, action, label, at],
+        )
+
+    def accept(self, event_id: int, label: str) -> None:
+        """Accept as the service does: the answer and the label in one database transaction."""
+        with self.connection.transaction():
+            self.answer(event_id, "accept", label)
+            txn_id = self.value("SELECT txn_id FROM suggestion_events WHERE id = %s", event_id)
+            self.label(txn_id, label)
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        return self.connection.execute(query, parameters).fetchall()  # type: ignore[arg-type] # written in the tests
+
+    def value(self, query: str, *parameters: Any) -> Any:
+        (row,) = self.rows(query, *parameters)
+        return row[0]
+
+    def now(self) -> dt.datetime:
+        """The database's clock."""
+        moment: dt.datetime = self.value("SELECT clock_timestamp()")
+        return moment
+
+
+@pytest.fixture
+def ledger(jobs_connection: psycopg.Connection) -> Ledger:
+    """An empty ledger."""
+    return Ledger(jobs_connection)
+
+
+@pytest.fixture
+def messy_ledger(ledger: Ledger) -> Ledger:
+    """Three users' transactions with labels of every source, imported history, corrections, removals, deletions."""
+    draw = random.Random(7)  # noqa: S311 -- the same rows every time
+    users = [ledger.user(name) for name in ("ana", "ben", "with-one-label")]
+    transactions = [
+        ledger.transaction(
+            user_id,
+            merchant=draw.choice(MERCHANTS),
+            date=dt.date(2024, 1, 1) + dt.timedelta(days=draw.randrange(600)),
+            amount=draw.choice((-12.5, -3, 0, 40)),
+            posted_at=draw.choice((None, dt.datetime(2024, 1, 1, 13, 5))),  # noqa: DTZ001 -- the bank's wall clock
+            imported=draw.choice((None, None, (draw.choice(CATEGORIES), True), (draw.choice(CATEGORIES), False))),
+        )
+        for user_id in users[:2]
+        for _ in range(120)
+    ]
+    for txn_id in draw.sample(transactions, 130):
+        ledger.label(txn_id, draw.choice(CATEGORIES[:3]), draw.choice(SOURCES))
+    for txn_id in draw.sample(transactions, 10):
+        ledger.unlabel(txn_id)
+    for txn_id in draw.sample(transactions, 10):
+        ledger.mark_deleted(txn_id)
+    for _ in range(12):
+        ledger.label(ledger.transaction(users[0], merchant="trusted"), "Groceries")
+    ledger.label(ledger.transaction(users[2]), "Groceries")
+    return ledger
