@@ -76,9 +76,9 @@ def build_features(transactions: pl.DataFrame) -> pl.DataFrame:
     for column, dtype in TRANSACTION_SCHEMA.items():
         if transactions.schema.get(column) != dtype:
             raise TypeError(f"Column {column!r} must be {dtype}, not {transactions.schema.get(column)}.")
+    if not _repeats(transactions["description"]):
+        return _with_text_features(transactions, select=_FEATURES)
     rows = transactions.select(TRANSACTION_SCHEMA.names())
-    if not _repeats(rows["description"]):
-        return _with_text_features(rows, select=_FEATURES)
     distinct = rows.select("description").unique()
     texts = _with_text_features(distinct, select=("description", "norm_desc", "tokens", "merchant", "phrases"))
     described = rows.join(texts, on="description", how="left", maintain_order="left", nulls_equal=True)

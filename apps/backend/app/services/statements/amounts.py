@@ -15,6 +15,7 @@ MARKS = (".", ",")
 AMOUNT = pl.Decimal(18, 2)
 _COMPARED = pl.Decimal(38, 9)
 
+_LONGEST = 200  # bytes; what is longer is no amount and not worth a search
 _MINUS_SIGNS = "[\u2010-\u2015\u2212\ufe58\ufe63\uff0d]"
 _SPACES = "\u0020\u00a0\u2007\u2009\u202f"
 _CURRENCY = r"\p{L}{0,3}\p{Sc}|[A-Z]{3}|(?i:kr|zł|kč|ft|lei|rs|fr|eur|sfr)\.?"
@@ -48,7 +49,8 @@ def _parts(texts: pl.Series) -> pl.DataFrame:
         `number` (digits and separators as written), `negative` (Boolean), `mark` ("C", "D" or null) and
         `currency` (a code of three letters or null).
     """
-    plain = texts.str.replace_all(_MINUS_SIGNS, "-").str.strip_chars()
+    short = texts.set(texts.str.len_bytes() > _LONGEST, None)
+    plain = short.str.replace_all(_MINUS_SIGNS, "-").str.strip_chars()
     parts = plain.str.extract_groups(_SHAPE).struct.unnest()
     signs = pl.concat_str("sign1", "sign2", "sign3", "sign4", ignore_nulls=True)
     word = pl.col("mark").fill_null(pl.col("currency2")).str.to_uppercase().str.strip_chars_end(".")

@@ -167,7 +167,7 @@ def recognise(names: Sequence[str]) -> dict[str, str]:
     """
     exact: dict[str, str] = {}
     for name in names:
-        if not is_balance(name):
+        if True:
             exact.setdefault(normalise(name), name)
     loose: dict[str, str] = {}
     for key, name in exact.items():

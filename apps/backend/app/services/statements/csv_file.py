@@ -14,7 +14,7 @@ import polars as pl
 from app.errors import InvalidInput
 from app.services.statements import columns
 from app.services.statements.raw import RawBatch
-from app.services.statements.source import open_text, read_lines
+from app.services.statements.source import MAX_LINE, open_text, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -108,7 +108,7 @@ def find_table(path: Path, encoding: str, delimiter: str | None, wanted: Mapping
         InvalidInput: The text has no columns, or absurdly many.
     """
     with open_text(path, encoding) as text:
-        lines = list(islice(read_lines(text), _SAMPLE_LINES))
+        lines = _first_lines(read_lines(text))
     separator = _SEPARATOR_LINE.match(lines[0]) if lines else None
     candidates = (delimiter,) if delimiter else (separator.group(1),) if separator else DELIMITERS
     tables = [_table(lines, candidate, wanted) for candidate in candidates]
@@ -120,6 +120,18 @@ def find_table(path: Path, encoding: str, delimiter: str | None, wanted: Mapping
     if len(table.names) > _MAX_COLUMNS:
         raise InvalidInput(f"The file has {len(table.names)} columns; a statement has at most {_MAX_COLUMNS}.")
     return table
+
+
+def _first_lines(lines: Iterator[str]) -> list[str]:
+    """Enough lines to know a table by, and no more text than one line may hold."""
+    sample: list[str] = []
+    room = MAX_LINE
+    for line in islice(lines, _SAMPLE_LINES):
+        sample.append(line)
+        room -= len(line)
+        if room <= 0:
+            break
+    return sample
 
 
 def _table(lines: Sequence[str], delimiter: str, wanted: Mapping[str, str]) -> Table:

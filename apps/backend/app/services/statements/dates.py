@@ -16,6 +16,7 @@ ORDERS = ("dmy", "mdy", "ymd")
 _ORDER_WORDS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
 EARLIEST, LATEST = date(1900, 1, 1), date(2200, 12, 31)
 
+_LONGEST = 200  # bytes; what is longer is no date and not worth a search
 _PROBE = datetime(2001, 12, 31, 12)  # noqa: DTZ001 - patterns are for wall clocks
 
 # Two-digit years 00-68 are 2000-2068, 69-99 are 1969-1999: what POSIX and every spreadsheet agree on.
@@ -69,9 +70,11 @@ def split_times(texts: pl.Series) -> pl.DataFrame:
         texts: Dates, times, or both in one.
 
     Returns:
-        `day` (String, what stands before the time, perhaps "") and `time` (Time, null where none is
-        written). Midnight is what banks write when they know no time, so it is null as well.
+        `day` (String, what stands before the time, perhaps ""; null for what is too long to be a date)
+        and `time` (Time, null where none is written). Midnight is what banks write when they know no time,
+        so it is null as well.
     """
+    texts = texts.set(texts.str.len_bytes() > _LONGEST, None)
     if not texts.str.contains(":", literal=True).any():
         return pl.DataFrame({"day": texts}).with_columns(time=pl.lit(None, pl.Time))
     parts = texts.str.extract_groups(_DAY_AND_TIME).struct.unnest()

@@ -101,6 +101,7 @@ class _Evidence:
     """What all rows together say about dates, decimal mark and signs."""
 
     records: int = 0
+    rows: int = 0
     days: Readings = field(default_factory=Readings)
     marks: Readings = field(default_factory=Readings)
     signs: SignEvidence = field(default_factory=SignEvidence)
@@ -108,6 +109,7 @@ class _Evidence:
 
     def add(self, raw: RawBatch) -> None:
         self.records += raw.record_count
+        self.rows += raw.rows.height
         rows = raw.rows.with_columns(pl.selectors.string().str.strip_chars())
         if rows.is_empty():
             return
@@ -130,7 +132,7 @@ def _decide(layout: StatementLayout, options: StatementOptions, evidence: _Evide
     found = frozenset(layout.columns)
     money = [layout.columns[name] for name in ("amount", "debit", "credit") if name in found]
     date_format, decimal = options.date_format, options.decimal
-    if evidence.records:
+    if evidence.rows:
         date_format = date_format or dates.decide(evidence.days, layout.columns["date"])
         decimal = decimal or amounts.decide(evidence.marks, "' and '".join(money))
     signs = evidence.signs.decide(found)

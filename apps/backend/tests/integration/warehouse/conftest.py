@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from dbt.cli.main import dbtRunner
 
+from app.config import WAREHOUSE_DIR, get_settings
 from app.services import installation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
+
+    Dbt = Callable[..., Any]
 
 CATEGORIES = ("Groceries", "Eating out", "Über-Spaß", "Travel's", "rent", 'The "rest"')
 SOURCES = ("human", "rule", "import")
@@ -116,7 +123,7 @@ class Ledger:
             self.label(txn_id, label)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        return self.connection.execute(query, parameters).fetchall()  # type: ignore[arg-type] # written in the tests
+        return self.connection.execute(query, parameters).fetchall()
 
     def value(self, query: str, *parameters: Any) -> Any:
         (row,) = self.rows(query, *parameters)
@@ -161,3 +168,42 @@ def messy_ledger(ledger: Ledger) -> Ledger:
         ledger.label(ledger.transaction(users[0], merchant="trusted"), "Groceries")
     ledger.label(ledger.transaction(users[2]), "Groceries")
     return ledger
+
+
+@pytest.fixture(scope="session")
+def dbt(worker_database: str) -> Dbt:
+    """dbt in this process, with this worker's folders and a project that is parsed once."""
+    assert worker_database
+    installation.write_profiles()
+    target = str(get_settings().data_dir / "dbt-target")
+    folders = ["--project-dir", str(WAREHOUSE_DIR), "--profiles-dir", str(get_settings().profiles_dir)]
+    written = ["--target-path", target, "--log-path", target, "--log-level", "none"]
+    parsed: Any = dbtRunner().invoke(["parse", *folders, *written]).result
+
+    def invoke(*arguments: str) -> Any:
+        # A run leaves compiled code in the manifest that it is given.
+        return dbtRunner(manifest=parsed.deepcopy()).invoke([*arguments, *folders, *written])
+
+    return invoke
+
+
+class RunModels(Protocol):
+    """Build models without their tests."""
+
+    def __call__(self, *models: str, as_of: dt.datetime | None = None, full_refresh: bool = False) -> None: ...
+
+
+@pytest.fixture
+def run_models(dbt: Dbt) -> RunModels:
+    """Build the named models and nothing else."""
+
+    def run(*models: str, as_of: dt.datetime | None = None, full_refresh: bool = False) -> None:
+        arguments = ["run", "--select", *models]
+        if as_of is not None:
+            arguments += ["--vars", json.dumps({"as_of": as_of.isoformat()})]
+        if full_refresh:
+            arguments.append("--full-refresh")
+        outcome = dbt(*arguments)
+        assert outcome.success, outcome.exception or [result.message for result in outcome.result]
+
+    return run

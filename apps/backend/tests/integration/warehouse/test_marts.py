@@ -13,10 +13,10 @@ from app.ml.dataset import read_training_set
 from app.services.warehouse import WarehouseError, build_warehouse, check_warehouse
 
 if TYPE_CHECKING:
-    from conftest import Ledger
+    import psycopg
+    from conftest import Dbt, Ledger, RunModels
 
 MARTS = ("fct_training_view", "dim_merchants")
-BUILT = [f"+{mart}" for mart in MARTS]
 
 
 def contents(ledger: Ledger) -> list[list[tuple[Any, ...]]]:
@@ -24,15 +24,17 @@ def contents(ledger: Ledger) -> list[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("moment", ["before the changes", "2024-09-01"])
-def test_nothing_later_changes_what_was_known_as_of_a_moment(messy_ledger: Ledger, moment: str) -> None:
+def test_nothing_later_changes_what_was_known_as_of_a_moment(
+    messy_ledger: Ledger, run_models: RunModels, moment: str
+) -> None:
     ledger = messy_ledger
     as_of = ledger.now() if moment == "before the changes" else dt.datetime(2024, 9, 1, tzinfo=dt.UTC)
-    build_warehouse(as_of=as_of, select=BUILT)
+    run_models(*MARTS, as_of=as_of)
     before = contents(ledger)
     change_everything(ledger)
-    build_warehouse(as_of=as_of, select=BUILT)
+    run_models(*MARTS, as_of=as_of)
     assert contents(ledger) == before
-    build_warehouse(select=BUILT)
+    run_models(*MARTS)
     assert contents(ledger) != before
 
 
@@ -54,9 +56,11 @@ def change_everything(ledger: Ledger) -> None:
     ledger.connection.execute("UPDATE transactions SET merchant_canonical = 'Renamed', category = 'Renamed'")
 
 
-def test_training_view_holds_the_training_set_that_passes_the_filters(messy_ledger: Ledger) -> None:
+def test_training_view_holds_the_training_set_that_passes_the_filters(
+    messy_ledger: Ledger, run_models: RunModels
+) -> None:
     as_of = messy_ledger.now()
-    build_warehouse(as_of=as_of, select=["+fct_training_view"])
+    run_models("fct_training_view", as_of=as_of)
     stored = messy_ledger.rows("""
         SELECT txn_id, user_id, account, date, label, label_source, sample_weight, merchant, amount, hour_of_day, dow
         FROM marts.fct_training_view ORDER BY date, txn_id
@@ -89,38 +93,41 @@ def test_a_correction_long_after_the_transaction_is_training_data_and_no_leak(le
         "dow = (dow + 1) % 5",
     ],
 )
-def test_a_feature_that_its_row_does_not_say_fails_the_build(ledger: Ledger, leak: str) -> None:
+def test_a_feature_that_its_row_does_not_say_fails_the_tests(ledger: Ledger, dbt: Dbt, run_models: RunModels, leak: str) -> None:
     ledger.label(ledger.transaction(ledger.user("ana"), date=dt.date(2025, 3, 5)), "Groceries")
-    ledger.connection.execute(f"UPDATE ml_features SET {leak}")  # type: ignore[arg-type] # noqa: S608 -- the leaks above
-    with pytest.raises(WarehouseError, match="features_describe_their_own_row: Got 1 result"):
-        build_warehouse(select=["+fct_training_view"])
+    ledger.connection.execute(f"UPDATE ml_features SET {leak}")  # noqa: S608 -- the leaks above
+    run_models("fct_training_view")
+    (result,) = dbt("test", "--select", "features_describe_their_own_row").result
+    assert (result.status, result.failures) == ("fail", 1)
 
 
-def test_a_label_that_escaped_the_history_fails_the_tests(ledger: Ledger, admin_connection: Any) -> None:
+def test_a_label_that_escaped_the_history_fails_the_tests(
+    ledger: Ledger, admin_connection: psycopg.Connection, run_models: RunModels
+) -> None:
     txn_id = ledger.transaction(ledger.user("ana"))
     ledger.label(txn_id, "Groceries")
-    build_warehouse(select=["tag:staging"])
+    run_models("tag:staging")
     with admin_connection.transaction():
         admin_connection.execute("SET LOCAL session_replication_role = replica")  # triggers stay silent
         admin_connection.execute("UPDATE transaction_labels SET label = 'Travel'")
     with pytest.raises(WarehouseError, match="label_history_ends_with_the_labels"):
-        check_warehouse(select=["tag:staging"])
+        check_warehouse(select=["label_history_ends_with_the_labels"])
 
 
-def test_pandas_splits_the_training_view_by_month_as_a_string(ledger: Ledger) -> None:
+def test_pandas_splits_the_training_view_by_month_as_a_string(ledger: Ledger, run_models: RunModels) -> None:
     user_id = ledger.user("ana")
     for month in (8, 9, 10):
         ledger.label(ledger.transaction(user_id, date=dt.date(2025, month, 15)), "Groceries")
-    build_warehouse(select=["+fct_training_view"])
+    run_models("fct_training_view")
     frame = pd.read_sql("SELECT * FROM marts.fct_training_view", get_engine("jobs"))
     assert len(frame[frame["ts_month"] < "2025-10-01"]) == 2
     assert len(frame[frame["ts_month"] == "2025-10-01"]) == 1
 
 
-def test_a_rename_moves_no_merchant(ledger: Ledger) -> None:
+def test_a_rename_moves_no_merchant(ledger: Ledger, run_models: RunModels) -> None:
     txn_id = ledger.transaction(ledger.user("ana"), merchant="sq *corner")
     ledger.connection.execute("UPDATE transactions SET merchant_canonical = 'Corner Shop' WHERE id = %s", [txn_id])
-    build_warehouse(select=["+dim_merchants"])
+    run_models("dim_merchants")
     assert ledger.rows("SELECT merchant, label_count, confidence FROM marts.dim_merchants") == [
         ("sq *corner", 0, "low")
     ]

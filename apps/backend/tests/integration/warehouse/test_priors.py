@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from app.config import WAREHOUSE_DIR
 from app.ml import priors
-from app.services.warehouse import build_warehouse
+from app.ml.dataset import SAMPLE_WEIGHTS
 
 if TYPE_CHECKING:
-    from conftest import Ledger
+    from conftest import Ledger, RunModels
 
 LABELS = st.lists(
     st.tuples(
@@ -31,9 +31,9 @@ LABELS = st.lists(
 
 
 @pytest.mark.parametrize("moment", ["now", "2024-09-01"])
-def test_dim_merchants_and_priors_agree_row_by_row(messy_ledger: Ledger, moment: str) -> None:
+def test_dim_merchants_and_priors_agree_row_by_row(messy_ledger: Ledger, run_models: RunModels, moment: str) -> None:
     as_of = messy_ledger.now() if moment == "now" else dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC)
-    build_warehouse(as_of=as_of, select=["+dim_merchants"])
+    run_models("dim_merchants", as_of=as_of)
     computed = priors.read_merchant_priors(messy_ledger.connection, as_of)
     confidence = priors.merchant_confidence(computed)
 
@@ -66,7 +66,7 @@ def test_every_confidence_occurs_in_what_is_compared(messy_ledger: Ledger) -> No
 
 def test_constants_are_the_vars_of_the_dbt_project() -> None:
     project = yaml.safe_load((WAREHOUSE_DIR / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
-    constants = {f"sample_weight_{source}": weight for source, weight in priors.SAMPLE_WEIGHTS.items()} | {
+    constants = {f"sample_weight_{source}": weight for source, weight in SAMPLE_WEIGHTS.items()} | {
         "prior_strength": priors.PRIOR_STRENGTH,
         "confidence_z": priors.CONFIDENCE_Z,
         "confidence_high": priors.CONFIDENCE_HIGH,

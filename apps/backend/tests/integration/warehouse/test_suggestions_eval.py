@@ -9,16 +9,16 @@ import psycopg
 import pytest
 
 from app.db import database_url
-from app.services.warehouse import build_warehouse
 
 if TYPE_CHECKING:
-    from conftest import Ledger
+    from collections.abc import Callable
+
+    from conftest import Ledger, RunModels
 
 CANDIDATES = ('[{"label": "Food", "confidence": 0.8, "reasons": []}, {"label": "Fun"}]', '["Fun", "Food"]', "[]")
 
 
-def build(*, full_refresh: bool = False) -> None:
-    build_warehouse(select=["+fct_suggestions_eval"], full_refresh=full_refresh)
+EVALUATION = "fct_suggestions_eval"
 
 
 def evaluation(ledger: Ledger) -> list[tuple[Any, ...]]:
@@ -37,15 +37,15 @@ def verdict(ledger: Ledger, event_id: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_incremental_builds_end_where_a_full_refresh_does(ledger: Ledger, seed: int) -> None:
+def test_incremental_builds_end_where_a_full_refresh_does(ledger: Ledger, run_models: RunModels, seed: int) -> None:
     draw = random.Random(seed)  # noqa: S311 -- the same sequence every time
-    build(full_refresh=True)
+    run_models(EVALUATION, full_refresh=True)
     for _ in range(4):
         for _ in range(40):
             do_something(ledger, draw)
-        build()
+        run_models(EVALUATION)
     kept = evaluation(ledger)
-    build(full_refresh=True)
+    run_models(EVALUATION, full_refresh=True)
     assert evaluation(ledger) == kept
     served = "SELECT count(*) FROM suggestion_events WHERE source <> 'shadow'"
     assert len(kept) == ledger.value(served) > 20
@@ -63,7 +63,7 @@ def do_something(ledger: Ledger, draw: random.Random) -> None:
     txn_id, event_id, label = draw.choice(transactions), draw.choice(events), draw.choice(("Food", "Fun", "Rent"))
     source = draw.choice(("rule", "model", "shadow"))
     at = draw.choice((None, "2025-11-03", "2025-10-01"))
-    changes = {
+    changes: dict[str, tuple[float, Callable[[], object]]] = {
         "suggest": (8, lambda: ledger.suggest(txn_id, draw.choice(CANDIDATES), source=source, at=at or "now()")),
         "answer": (8, lambda: ledger.answer(event_id, draw.choice(("accept", "reject", "undo")), label, at=at)),
         "label": (8, lambda: ledger.label(txn_id, label, draw.choice(("human", "rule", "import")))),
@@ -76,26 +76,27 @@ def do_something(ledger: Ledger, draw: random.Random) -> None:
         "erase history": (1, lambda: ledger.connection.execute("DELETE FROM label_events WHERE txn_id = %s", [txn_id])),
         "erase user": (0.2, lambda: ledger.connection.execute("DELETE FROM users WHERE id = %s", [draw.choice(users)])),
     }
-    weights = [weight for weight, _ in changes.values()]
-    (_, change) = draw.choices(list(changes.values()), weights)[0]
+    (change,) = draw.choices([change for _, change in changes.values()], [weight for weight, _ in changes.values()])
     change()
 
 
-def test_an_answer_that_commits_after_younger_ones_were_seen_is_not_missed(ledger: Ledger) -> None:
+def test_an_answer_that_commits_after_younger_ones_were_seen_is_not_missed(
+    ledger: Ledger, run_models: RunModels
+) -> None:
     txn_id = ledger.transaction(ledger.user("ana"))
     slow, quick = (ledger.suggest(txn_id, '["Food"]') for _ in range(2))
     url = database_url("jobs").set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(url) as late:
         late.execute("INSERT INTO suggestion_feedback (event_id, action) VALUES (%s, 'reject')", [slow])
         ledger.answer(quick, "reject")
-        build()
+        run_models(EVALUATION)
         assert verdict(ledger, slow)[0] is None
         late.commit()
-    build()
+    run_models(EVALUATION)
     assert verdict(ledger, slow)[0] == 0
 
 
-def test_verdict_follows_the_label_for_as_long_as_it_changes(ledger: Ledger) -> None:
+def test_verdict_follows_the_label_for_as_long_as_it_changes(ledger: Ledger, run_models: RunModels) -> None:
     txn_id = ledger.transaction(ledger.user("ana"))
     event_id = ledger.suggest(txn_id, '["Food"]')
     history = []
@@ -111,7 +112,7 @@ def test_verdict_follows_the_label_for_as_long_as_it_changes(ledger: Ledger) -> 
         lambda: ledger.connection.execute("DELETE FROM transactions"),
     ):
         change()
-        build()
+        run_models(EVALUATION)
         history.append(verdict(ledger, event_id))
     assert history == [
         (None, None, None, False),
@@ -126,7 +127,7 @@ def test_verdict_follows_the_label_for_as_long_as_it_changes(ledger: Ledger) -> 
     ]
 
 
-def test_precision_of_the_specification_is_a_fraction(ledger: Ledger) -> None:
+def test_precision_of_the_specification_is_a_fraction(ledger: Ledger, run_models: RunModels) -> None:
     user_id = ledger.user("ana")
     for number in range(4):
         txn_id = ledger.transaction(user_id)
@@ -138,9 +139,9 @@ def test_precision_of_the_specification_is_a_fraction(ledger: Ledger) -> None:
         if number == 2:
             ledger.label(txn_id, "Rent")
     ledger.suggest(ledger.transaction(user_id), '["Food"]', source="shadow")
-    build()
+    run_models(EVALUATION)
+    ledger.connection.execute("SET search_path = public, marts")
     rows = ledger.rows("""
-        SET search_path = public, marts;
         SELECT
           suggestion_mode,
           COUNT(*) as suggestions,
