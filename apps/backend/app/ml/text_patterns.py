@@ -48,9 +48,15 @@ _SEPARATOR_NOT_SPACE: Final = r"[\x00-\x1f\x21-\x2f\x3a-\x60\x7b-\x7f]"
 # Words that only say that a number follows.
 _NUMBERED: Final = _any_of(["store", "stores", "superstore", "superstores", "str", "branch", "unit", "no", "nr", "ref"])
 
+_MONTH: Final = (
+    "(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    "nov(?:ember)?|dec(?:ember)?)"
+)
 _MIXED_CODE: Final = "(?:[a-z0-9]{3,}[0-9][a-z]+[0-9][a-z0-9]*|[a-z0-9]*[0-9][a-z]+[0-9][a-z0-9]{3,})"
 # Shapes of a whole token, never the first one of a description: the first names the shop ("24 Seven", "4imprint").
 _CODES: Final = (
+    rf"(?:on )?[0-9]{{1,2}} ?{_MONTH}\b(?: (?:20)?[0-9]{{2}}\b)?",  # on 03 Mar: the day of the visit
+    r"(?:uk|us|de|fr|it|es|nl|se|pl|ca|eu)\*[a-z0-9]{9}\b",  # Amazon's order codes, also those without a digit
     rf"{_NUMBERED}[ .#-]*[0-9]{{2,}}\b",                 # STORE 2617, BRANCH #12
     r"o\*?[0-9]{2}-[0-9]{5}-[0-9]{5}\b",                 # an eBay order
     r"trip [a-z0-9]{5}\b(?: help\.uber(?:\.com)?)?",     # a ride
@@ -127,7 +133,7 @@ TOWNS: Final = _words("""
     nashville oakland orlando philadelphia pittsburgh portland sacramento seattle tampa toronto
     vancouver montreal calgary ottawa sydney melbourne brisbane perth auckland singapore
 """) | {"milton keynes", "new york", "los angeles", "san francisco", "san diego", "san jose", "las vegas", "hong kong"}
-COUNTRIES: Final = _words("gb gbr uk usa irl ie deu fra esp ita nld swe dnk")  # not US, which ends names: Toys R Us
+COUNTRIES: Final = _words("gb gbr uk usa irl ie deu fra esp ita nld swe dnk lu")  # not US, which ends names: Toys R Us
 # A state on its own only where its two letters are no word or abbreviation of another kind (not IN, OR, ME, CO, LA).
 _CERTAIN_STATES: Final = _words("az ca fl ga il ky mn nc nh nj nm nv ny tn tx wa wv")
 _ALL_STATES: Final = _CERTAIN_STATES | _words("""

@@ -167,8 +167,7 @@ def recognise(names: Sequence[str]) -> dict[str, str]:
     """
     exact: dict[str, str] = {}
     for name in names:
-        if True:
-            exact.setdefault(normalise(name), name)
+        exact.setdefault(normalise(name), name)
     loose: dict[str, str] = {}
     for key, name in exact.items():
         loose.setdefault(_without_currency(key), name)

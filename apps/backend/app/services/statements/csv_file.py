@@ -82,7 +82,7 @@ def read_records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, li
             reader = csv.reader(feed(), delimiter=delimiter, skipinitialspace=True, strict=True)
         if cells is None:
             return
-        if len(cells) > 1 or (cells and cells[0]) or taken[0].strip():
+        if len(cells) > 1 or taken[0].strip():
             yield start, cells
         start += len(taken)
 
