@@ -35,8 +35,8 @@ def ingest(  # noqa: PLR0913 -- one parameter for each option of the command
     action: Annotated[
         Action, typer.Option(help="append adds what is new; replace makes the account hold the file's rows.")
     ] = "append",
-    column: Annotated[
-        list[str] | None, typer.Option("--map", help="Name a column: date=Buchungstag. May be repeated.")
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Name a column: date=Buchungstag. May be repeated.")
     ] = None,
     date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd or a pattern such as %d.%m.%y.")] = None,
     decimal: Annotated[str | None, typer.Option(help="The decimal mark: . or ,")] = None,
@@ -50,7 +50,7 @@ def ingest(  # noqa: PLR0913 -- one parameter for each option of the command
     """Ingest bank statements. Ingesting a file again adds nothing."""
     options = StatementOptions(
         account=account,
-        columns=_named_columns(column or []),
+        columns=_named_columns(columns or []),
         date_format=date_format,
         decimal=decimal,
         delimiter=delimiter,
@@ -74,13 +74,13 @@ def ingest(  # noqa: PLR0913 -- one parameter for each option of the command
 
 
 def _named_columns(pairs: list[str]) -> dict[str, str]:
-    columns = {}
+    named = {}
     for pair in pairs:
         field, separator, name = pair.partition("=")
         if not separator:
-            raise InvalidInput(f"--map takes FIELD=COLUMN, such as date=Buchungstag, not {pair!r}.")
-        columns[field] = name
-    return columns
+            raise InvalidInput(f"--columns takes FIELD=COLUMN, such as date=Buchungstag, not {pair!r}.")
+        named[field] = name
+    return named
 
 
 def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:

@@ -55,19 +55,22 @@ async def run_worker(*, once: bool = False) -> None:
         async with job_queue.open_async():
             await hand_on_jobs_of_dead_workers()
             watch = asyncio.create_task(_watch_for_dead_workers())
-            try:
-                await job_queue.run_worker_async(
+            worker = asyncio.create_task(
+                job_queue.run_worker_async(
                     wait=not once,
                     update_heartbeat_interval=HEARTBEAT_SECONDS,
                     stalled_worker_timeout=DEAD_AFTER_SECONDS,
+                    install_signal_handlers=False,
                 )
-            finally:
-                watch.cancel()
-            # A worker that lost the database stops as quietly as one that was told to.
-            await job_queue.check_connection_async()
+            )
+            _cancel_when_interrupted(worker)
+            # Its own end would be silent; only an interruption ends it by cancelling.
+            interrupted = await asyncio.gather(worker, return_exceptions=True)
+            watch.cancel()
     except ConnectorException as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise DatabaseUnavailable(f"The worker lost PostgreSQL and stopped: {reason}") from error
+        raise DatabaseUnavailable(LOST) from error
+    if not once:
+        raise DatabaseUnavailable(LOST)
 
 
 async def hand_on_jobs_of_dead_workers() -> None:

@@ -110,7 +110,7 @@ def test_schema_goes_from_empty_to_head_and_back_with_rows_in_it(
         left = admin_connection.execute("""
             SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'v')
             UNION ALL SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-            UNION ALL SELECT nspname FROM pg_namespace WHERE nspname IN ('staging', 'marts')
+            UNION ALL SELECT nspname FROM pg_namespace WHERE nspname IN ('staging', 'marts', 'jobs')
         """).fetchall()
         assert left == [("alembic_version",)]
     finally:

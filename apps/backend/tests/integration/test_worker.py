@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
 
@@ -99,9 +100,11 @@ def test_what_a_killed_worker_was_doing_is_done_by_the_next(admin_connection: ps
 
 def test_a_job_that_takes_every_worker_down_is_given_up(admin_connection: psycopg.Connection) -> None:
     job = defer_build()
-    admin_connection.execute(
-        "UPDATE jobs.procrastinate_jobs SET status = 'doing', attempts = %s WHERE id = %s", [MOST_ATTEMPTS - 1, job]
-    )
+    with admin_connection.transaction():
+        admin_connection.execute("SET LOCAL search_path = jobs")
+        admin_connection.execute(
+            "UPDATE procrastinate_jobs SET status = 'doing', attempts = %s WHERE id = %s", [MOST_ATTEMPTS - 1, job]
+        )
     assert f"for the {MOST_ATTEMPTS}th time; given up" in run_once()
     assert status(admin_connection, job) == "failed"
 
@@ -134,13 +137,14 @@ def test_a_failed_job_is_tried_again_later(admin_connection: psycopg.Connection)
 
 
 def test_a_worker_that_starts_late_runs_what_it_missed_once(admin_connection: psycopg.Connection) -> None:
-    for _ in range(2):
-        with worker() as started:
-            wait_until(lambda: ended(admin_connection) == {"build_features", "build_warehouse", "forget_old_jobs"})
-            started.send_signal(signal.SIGTERM)
-            assert started.wait(timeout=PATIENCE_SECONDS) == 0
-    assert count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_jobs WHERE status <> 'succeeded'") == 0
-    assert count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_jobs WHERE lock = 'build_warehouse'") == 1
+    scheduled = {"build_features", "build_warehouse", "forget_old_jobs"}
+    with worker():
+        wait_until(lambda: ended(admin_connection) == scheduled)
+    with worker():
+        wait_until(lambda: count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_workers") == 2)
+        time.sleep(1)  # it has looked at what is due by now
+    outcomes = admin_connection.execute("SELECT task_name, status::text FROM jobs.procrastinate_jobs").fetchall()
+    assert sorted(outcomes) == [(name, "succeeded") for name in sorted(scheduled)]
 
 
 def test_requests_cannot_see_the_queue(database: str) -> None:
@@ -185,12 +189,13 @@ def definitions(connection: psycopg.Connection, schema: str) -> set[str]:
         UNION ALL SELECT pg_get_triggerdef(pg_trigger.oid) FROM pg_trigger
         INNER JOIN pg_class ON pg_class.oid = tgrelid
         WHERE relnamespace = %(schema)s::regnamespace AND NOT tgisinternal
-        UNION ALL SELECT format('%%s %%s %%s', typname, enumsortorder, enumlabel) FROM pg_enum
-        INNER JOIN pg_type ON pg_type.oid = enumtypid WHERE typnamespace = %(schema)s::regnamespace
+        UNION ALL SELECT typname || ': ' || string_agg(enumlabel, ', ' ORDER BY enumsortorder) FROM pg_enum
+        INNER JOIN pg_type ON pg_type.oid = enumtypid
+        WHERE typnamespace = %(schema)s::regnamespace GROUP BY typname
         """,
         {"schema": schema},
     ).fetchall()
-    return {text.replace(f"{schema}.", "") for (text,) in rows}
+    return {re.sub(r"\b(jobs|expected)\.", "", text) for (text,) in rows}
 
 
 def add_transaction(connection: psycopg.Connection, user_id: int) -> None:

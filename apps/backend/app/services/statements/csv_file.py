@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -191,11 +191,12 @@ def _unique_names(cells: Sequence[str]) -> tuple[str, ...]:
     while stripped and not stripped[-1]:
         stripped.pop()
     names: dict[str, None] = {}
+    last_number: defaultdict[str, int] = defaultdict(lambda: 1)
     for position, cell in enumerate(stripped, start=1):
-        name, times = cell or f"column {position}", 1
+        name = first = cell or f"column {position}"
         while name in names:
-            times += 1
-            name = f"{cell or f'column {position}'} ({times})"
+            last_number[first] += 1
+            name = f"{first} ({last_number[first]})"
         names[name] = None
     return tuple(names)
 

@@ -98,10 +98,10 @@ def test_a_damaged_transaction_is_rejected_and_the_others_are_kept(read: Read) -
 def test_elements_across_the_reading_window_are_whole(read: Read) -> None:
     body = "".join(
         f"<STMTTRN><DTPOSTED>20250104<TRNAMT>-{number}.00<NAME>Shop {number}<MEMO><![CDATA[a<b {number}]]></STMTTRN>"
-        for number in range(1, 3000)
+        for number in range(1, 1200)
     )
     statement = read("<OFX><ACCTID>1234</ACCTID>" + body + "</OFX>")
-    assert statement.column("description") == [f"Shop {number} a<b {number}" for number in range(1, 3000)]
+    assert statement.column("description") == [f"Shop {number} a<b {number}" for number in range(1, 1200)]
 
 
 @pytest.mark.parametrize(

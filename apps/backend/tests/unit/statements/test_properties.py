@@ -69,7 +69,7 @@ def test_every_record_is_a_row_or_a_rejection_with_its_line(read: Read, lines: l
 
 
 @given(content=st.one_of(st.binary(max_size=300), st.text('ad,;"\n\r\t 019-./\0é', max_size=300).map(str.encode)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @pytest.mark.parametrize("head", [b"", b"date,description,amount\n", b"<OFX>", b"!Type:Bank\n"])
 def test_any_bytes_are_refused_with_a_reason_or_accounted_for(read: Read, head: bytes, content: bytes) -> None:
     refusal = None
