@@ -63,7 +63,10 @@ test-full: $(READY) test-packages check ## All tests, the long ones too
 
 .PHONY: test-packages
 test-packages:
-	@command -v promtool >/dev/null || $(if $(filter 0,$(shell id -u)),apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null,{ echo "The tests need promtool (Debian: sudo apt-get install prometheus)" >&2; exit 1; })
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null && command -v curl >/dev/null \
+		|| { test "$$(id -u)" = 0 && apt-get update -qq \
+			&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus curl >/dev/null; } \
+		|| { echo "The tests need prometheus, promtool and curl (Debian: sudo apt-get install prometheus curl)" >&2; exit 1; }
 
 .PHONY: bench
 bench: $(READY) ## Measure: ONLY=section ROWS=n REPS=n; prints tables, writes build/bench.json

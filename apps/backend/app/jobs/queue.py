@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 from procrastinate import App, PsycopgConnector
@@ -27,7 +29,10 @@ DEAD_AFTER_SECONDS: Final = 30
 CATCH_UP_SECONDS: Final = 24 * 3600
 """A worker that starts later than a job was due still runs it: a laptop is seldom on at night."""
 
+LOST: Final = "The worker lost PostgreSQL and stopped. Start it again when the database is back."
 
+
+@cache
 def _login() -> str:
     """Say where the queue is, when it is first needed: importing this module must start no server."""
     return database_url("jobs").set(drivername="postgresql").render_as_string(hide_password=False)
@@ -64,13 +69,30 @@ async def run_worker(*, once: bool = False) -> None:
                 )
             )
             _cancel_when_interrupted(worker)
-            # Its own end would be silent; only an interruption ends it by cancelling.
-            interrupted = await asyncio.gather(worker, return_exceptions=True)
-            watch.cancel()
+            try:
+                await worker
+            except asyncio.CancelledError:
+                return
+            finally:
+                watch.cancel()
     except ConnectorException as error:
         raise DatabaseUnavailable(LOST) from error
     if not once:
-        raise DatabaseUnavailable(LOST)
+        raise DatabaseUnavailable(LOST)  # without an interruption, it stops by itself for no other reason
+
+
+def _cancel_when_interrupted(worker: asyncio.Task[None]) -> None:
+    """Let the first signal end the worker after its job, and a second one at once."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        worker.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, interrupt)
 
 
 async def hand_on_jobs_of_dead_workers() -> None:
