@@ -1,0 +1,1 @@
+"""Ledgermill: bank strings become categories that a person agrees with."""

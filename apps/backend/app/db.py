@@ -213,15 +213,15 @@ def read_frame(
 
 
 @contextmanager
-def advisory_lock(job: str) -> Iterator[None]:
+def advisory_lock(job: str, *, role: Role = "jobs") -> Iterator[None]:
     """Let one process at a time do a job; the next one waits. A killed process holds nothing."""
-    with get_engine("jobs").connect() as connection:
-        key = text("SELECT pg_advisory_lock(hashtextextended(:job, 0))")
-        connection.execute(key, {"job": job})
+    key = {"job": job}
+    with get_engine(role).connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:job, 0))"), key)
         try:
             yield
         finally:
-            connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:job, 0))"), {"job": job})
+            connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:job, 0))"), key)
 
 
 @contextmanager
@@ -253,7 +253,5 @@ def server_version() -> int:
     with database_errors(), get_engine("admin").connect() as connection:
         version = int(connection.execute(text("SHOW server_version_num")).scalar_one()) // 10000
     if version < MINIMUM_SERVER_VERSION:
-        raise DatabaseUnavailable(
-            f"PostgreSQL {version} is too old; {MINIMUM_SERVER_VERSION} or newer is needed."
-        )
+        raise DatabaseUnavailable(f"PostgreSQL {version} is too old; {MINIMUM_SERVER_VERSION} or newer is needed.")
     return version

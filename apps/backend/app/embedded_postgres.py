@@ -103,13 +103,13 @@ def ensure_running() -> Server:
     """
     folder = _folder()
     server = _known_server(folder)
-    if server and _accepts(server.port):
+    if server and _is_up(_cluster(folder), server.port):
         return server
     with _lock(folder):
-        server = _known_server(folder)
-        if server and _accepts(server.port):
-            return server
         cluster = _cluster(folder)
+        server = _known_server(folder)
+        if server and _is_up(cluster, server.port):
+            return server
         if not (cluster.data / "PG_VERSION").exists():
             _initialise(folder, cluster)
         server = Server(port=_chosen_port(folder), password=(folder / "password").read_text())
@@ -149,6 +149,16 @@ def _known_server(folder: Path) -> Server | None:
         return Server(port=int((folder / "port").read_text()), password=(folder / "password").read_text())
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _is_up(cluster: Cluster, port: int) -> bool:
+    """Tell our running server from one that is down and from a stranger on its port."""
+    try:
+        pid = int((cluster.data / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(pid, 0)
+    except (OSError, ValueError, IndexError):
+        return False
+    return _accepts(port)
 
 
 def _accepts(port: int) -> bool:

@@ -117,9 +117,7 @@ class Transaction(Base):
     occurrence: Mapped[int] = mapped_column(server_default=text("1"))
     import_id: Mapped[int | None] = mapped_column(ForeignKey("imports.id", ondelete="SET NULL"), index=True)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
-    updated_at: Mapped[dt.datetime] = mapped_column(
-        TIMESTAMPTZ, server_default=func.now(), onupdate=func.now()
-    )
+    updated_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), onupdate=func.now())
     deleted_at: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
     deleted_periods: Mapped[Any] = mapped_column(TSTZMULTIRANGE, server_default=text("'{}'"))
     known_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
@@ -175,9 +173,7 @@ class MerchantAlias(Base):
     canonical: Mapped[str] = mapped_column(Text)
     source: Mapped[str] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
-    updated_at: Mapped[dt.datetime] = mapped_column(
-        TIMESTAMPTZ, server_default=func.now(), onupdate=func.now()
-    )
+    updated_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), onupdate=func.now())
 
 
 class SuggestionEvent(Base):

@@ -29,7 +29,11 @@ def progress_of(
         A function to call with the number done so far, and the total where that has become known.
     """
     if not sys.stderr.isatty():
-        yield lambda done, _total=None: logger.info("Processed %d %s", done, what)
+
+        def log(done: int, _total: int | None = None) -> None:
+            logger.info("Processed %d %s", done, what)
+
+        yield log
         return
     columns = (
         SpinnerColumn(),
@@ -40,4 +44,8 @@ def progress_of(
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda done, known=None: bar.update(task, completed=done, total=known or total)
+
+        def advance(done: int, known: int | None = None) -> None:
+            bar.update(task, completed=done, total=known or total)
+
+        yield advance

@@ -70,7 +70,9 @@ def bench_ingest(folder: Path, rows: int) -> dict[str, float]:
     table = Table(title="Ingest", title_justify="left")
     for column in ("what", "rows", "seconds", "rows/s", "peak RSS, MiB"):
         table.add_column(column, justify="left" if column == "what" else "right")
-    table.add_row("lm ingest FILE.csv", f"{count:,}", f"{run.seconds:.1f}", f"{count / run.seconds:,.0f}", f"{run.rss_mib:.0f}")
+    table.add_row(
+        "lm ingest FILE.csv", f"{count:,}", f"{run.seconds:.1f}", f"{count / run.seconds:,.0f}", f"{run.rss_mib:.0f}"
+    )
     console.print(table)
     return {"rows": count, "rows_per_s": round(count / run.seconds), "rss_mib": round(run.rss_mib)}
 

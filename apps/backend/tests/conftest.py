@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -34,6 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
         root.chmod(0o755)
         for name in [name for name in os.environ if name == "DATABASE_URL" or name.startswith("LM_")]:
             del os.environ[name]
+        os.environ["LM_TEST_ROOT"] = str(root)
         os.environ["LM_DATA_DIR"] = str(root / "data")
         os.environ["LM_BUILD_DIR"] = str(root / "build")
         os.environ["LM_PROFILES_DIR"] = str(root)
@@ -48,8 +50,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         get_settings.cache_clear()
         embedded_postgres.stop()
         shutil.rmtree(root)
-
-
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +68,10 @@ def worker_database(worker_id: str, tmp_path_factory: pytest.TempPathFactory) ->
         patch.setenv("LM_BUILD_DIR", str(tmp_path_factory.mktemp("build")))
         patch.setenv("LM_PROFILES_DIR", str(tmp_path_factory.mktemp("profiles")))
         get_settings.cache_clear()
-        installation.prepare_installation()
+        # The workers' databases share one server, and with it the roles that a first migration makes.
+        with (Path(os.environ["LM_TEST_ROOT"]) / "roles.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            installation.prepare_installation()
         yield url
         forget_engines()
     get_settings.cache_clear()

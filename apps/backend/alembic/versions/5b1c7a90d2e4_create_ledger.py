@@ -131,6 +131,4 @@ def downgrade() -> None:
     """Drop it all, with the warehouse that was built on it; the roles belong to the server and stay."""
     op.execute("DROP SCHEMA marts CASCADE")
     op.execute("DROP SCHEMA staging CASCADE")
-    op.execute(
-        "DROP TABLE merchant_aliases, categories, transactions, import_rejections, imports, users CASCADE"
-    )
+    op.execute("DROP TABLE merchant_aliases, categories, transactions, import_rejections, imports, users CASCADE")

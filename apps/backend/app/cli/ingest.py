@@ -28,16 +28,14 @@ logger = logging.getLogger(__name__)
 SHOWN_REJECTIONS = 10
 
 
-def ingest(  # noqa: PLR0913 -- one parameter for each option of the command
+def ingest(
     files: Annotated[list[Path], typer.Argument(help="CSV, OFX, QFX or QIF files, plain or .gz.")],
     *,
     account: Annotated[str | None, typer.Option(help="The account of every row; else the file says.")] = None,
     action: Annotated[
         Action, typer.Option(help="append adds what is new; replace makes the account hold the file's rows.")
     ] = "append",
-    columns: Annotated[
-        list[str] | None, typer.Option(help="Name a column: date=Buchungstag. May be repeated.")
-    ] = None,
+    columns: Annotated[list[str] | None, typer.Option(help="Name a column: date=Buchungstag. May be repeated.")] = None,
     date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd or a pattern such as %d.%m.%y.")] = None,
     decimal: Annotated[str | None, typer.Option(help="The decimal mark: . or ,")] = None,
     delimiter: Annotated[str | None, typer.Option(help="What separates the columns.")] = None,
@@ -96,11 +94,8 @@ def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
     for rejection in result.rejections[:SHOWN_REJECTIONS]:
         errors.print(f"[yellow]line {rejection.line}:[/] {rejection.reason}", highlight=False)
     if result.rejected > SHOWN_REJECTIONS:
-        errors.print(
-            f"{result.rejected - SHOWN_REJECTIONS} more: SELECT * FROM import_rejections WHERE import_id = "
-            f"{result.import_id}",
-            highlight=False,
-        )
+        more = result.rejected - SHOWN_REJECTIONS
+        errors.print(f"{more} more are in import_rejections under import {result.import_id}.", highlight=False)
     if result.deleted:
         errors.print(f"{result.deleted} transactions that the file no longer has are marked deleted.", highlight=False)
 

@@ -19,7 +19,7 @@ def _day(text: str) -> date:
         raise typer.BadParameter(f"{text!r} is not a day. Write it as 2025-10-31.", param_hint="--end") from error
 
 
-def sample(  # noqa: PLR0913  each is an option of the command
+def sample(
     out: Annotated[Path, typer.Argument(help="File to write; .gz is compressed, - is standard output.")] = Path(
         "sample.csv"
     ),

@@ -29,6 +29,7 @@ def worker(
 def _log_one_line_per_job() -> None:
     # procrastinate.worker itself logs how each job ended; the loggers around and below it log every step.
     for name, level in (
+        ("psycopg.pool", logging.ERROR),  # what it warns of ends the worker, with a sentence
         ("procrastinate", logging.WARNING),
         ("procrastinate.worker", logging.INFO),
         ("procrastinate.worker.worker", logging.WARNING),

@@ -16,8 +16,10 @@ from typing import Final
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import PoolTimeout
 
-from app.db import advisory_lock, database_url
+from app.db import advisory_lock, database_errors, database_url, get_engine
 from app.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,8 @@ LOST: Final = "The worker lost PostgreSQL and stopped. Start it again when the d
 @cache
 def _login() -> str:
     """Say where the queue is, when it is first needed: importing this module must start no server."""
-    return database_url("jobs").set(drivername="postgresql").render_as_string(hide_password=False)
+    url = database_url("jobs")
+    return make_conninfo(**url.translate_connect_args(username="user", database="dbname"), **url.query)
 
 
 job_queue: Final = App(
@@ -53,8 +56,10 @@ async def run_worker(*, once: bool = False) -> None:
         once: Run what is queued already, and return.
 
     Raises:
-        DatabaseUnavailable: The database went away.
+        DatabaseUnavailable: The database cannot be reached, or went away.
     """
+    with database_errors(), get_engine("jobs").connect():
+        pass  # the pool below would only time out, and not say why
     job_queue.periodic_defaults = {"max_delay": 0 if once else CATCH_UP_SECONDS}
     try:
         async with job_queue.open_async():
@@ -75,7 +80,7 @@ async def run_worker(*, once: bool = False) -> None:
                 return
             finally:
                 watch.cancel()
-    except ConnectorException as error:
+    except (ConnectorException, PoolTimeout) as error:
         raise DatabaseUnavailable(LOST) from error
     if not once:
         raise DatabaseUnavailable(LOST)  # without an interruption, it stops by itself for no other reason

@@ -6,14 +6,14 @@ import json
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
 from app.ml.feature_build import build_range
+from app.orm_models import Transaction
 from app.services import installation
 from app.services.ingest import ingest_statement
 from app.services.sample import generate_ledger, write_ledger
@@ -22,6 +22,7 @@ from app.services.warehouse import build_warehouse
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 SAMPLE_SEED: Final = 7
 
@@ -98,8 +99,8 @@ def _stopwatch(seconds: dict[str, float], say: Callable[[str], None]) -> Callabl
 
 def _span(user_id: int) -> tuple[dt.date, dt.date]:
     with session_for_jobs() as session:
-        query = text("SELECT min(date), max(date) FROM transactions WHERE user_id = :user_id")
-        first, last = session.execute(query, {"user_id": user_id}).one()
+        query = select(func.min(Transaction.date), func.max(Transaction.date)).where(Transaction.user_id == user_id)
+        first, last = session.execute(query).tuples().one()
         return first, last
 
 
@@ -108,7 +109,7 @@ def _outcome(user_id: int) -> dict[str, Any]:
     with session_for_jobs() as session:
 
         def count(query: str) -> dict[str, int]:
-            return {key: number for key, number in session.execute(text(query), {"user_id": user_id})}  # noqa: C416 -- rows are no pairs to dict()
+            return {str(row[0]): int(row[1]) for row in session.execute(text(query), {"user_id": user_id})}
 
         labels = count("""
             SELECT source, count(*) FROM transaction_labels

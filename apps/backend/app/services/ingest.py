@@ -22,13 +22,13 @@ from app.services.metrics import FEATURES_BUILT_TOTAL, INGEST_ROWS_TOTAL
 from app.services.statements import StatementOptions, inspect_statement, read_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     import psycopg
     from sqlalchemy.orm import Session
 
-    from app.services.statements import StatementLayout
+    from app.services.statements import StatementBatch, StatementLayout
 
 Action = Literal["append", "replace"]
 
@@ -78,7 +78,7 @@ def ingest_statement(
     file_name: str | None = None,
     action: Action = "append",
     options: StatementOptions | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> IngestResult:
     """Ingest a file into a user's ledger inside the session's transaction.
 
@@ -103,7 +103,13 @@ def ingest_statement(
     # Two files of one user at once would both find a twin missing, so they take turns.
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('ingest', %s))", [user_id])
     import_id = _open_import(connection, user_id, file_name or path.name, action, layout)
-    rows, rejected = _load(connection, import_id, path, layout, options, progress)
+    batches = read_statement(path, layout, options)
+
+    def report(done: int) -> None:
+        if progress:
+            progress(done, layout.row_count)
+
+    rows, rejected = _load(connection, import_id, batches, report)
     learn_aliases(connection, user_id)
     inserted = _insert_transactions(connection, user_id, import_id)
     _match_transactions(connection, user_id, import_id)
@@ -143,10 +149,8 @@ def _open_import(
 def _load(
     connection: psycopg.Connection[Any],
     import_id: int,
-    path: Path,
-    layout: StatementLayout,
-    options: StatementOptions,
-    progress: Callable[[int, int | None], None] | None,
+    batches: Iterable[StatementBatch],
+    progress: Callable[[int], None],
 ) -> tuple[int, int]:
     """Copy the file's records into `incoming`, and those that are none to the rejections; count both."""
     connection.execute("""
@@ -158,7 +162,7 @@ def _load(
     """)
     open_staging(connection)
     rows = rejected = 0
-    for batch in read_statement(path, layout, options):
+    for batch in batches:
         # Until the rows have ids, their lines stand for them.
         features = build_features(batch.rows.select(pl.col("line").alias("txn_id"), *list(TRANSACTION_SCHEMA)[1:]))
         stage_features(connection, features)
@@ -166,8 +170,7 @@ def _load(
         copy_in(connection, "rejected", batch.rejected)
         rows += batch.rows.height
         rejected += batch.rejected.height
-        if progress:
-            progress(rows + rejected, layout.row_count)
+        progress(rows + rejected)
     # PostgreSQL does not COPY into a table under row-level security.
     connection.execute(
         "INSERT INTO import_rejections (import_id, line, reason) SELECT %s, line, reason FROM rejected", (import_id,)
@@ -233,7 +236,8 @@ def _match_transactions(connection: psycopg.Connection[Any], user_id: int, impor
         """
         CREATE TEMP TABLE matched ON COMMIT DROP AS
         SELECT
-            transactions.id, identified.line, transactions.account, transactions.date, transactions.deleted_at, identified.category,
+            transactions.id, transactions.account, transactions.date, transactions.deleted_at, identified.line,
+            identified.category,
             transactions.import_id IS NOT DISTINCT FROM %(import_id)s AS is_new
         FROM identified
         INNER JOIN transactions

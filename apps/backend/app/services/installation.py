@@ -16,7 +16,15 @@ from psycopg import sql
 from sqlalchemy import inspect, text
 
 from app.config import BACKEND_DIR, get_settings
-from app.db import database_errors, database_url, get_engine, role_password, server_version, session_for_jobs
+from app.db import (
+    advisory_lock,
+    database_errors,
+    database_url,
+    get_engine,
+    role_password,
+    server_version,
+    session_for_jobs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,11 +75,12 @@ def describe_installation() -> Installation:
 
 def upgrade(revision: str = "head") -> None:
     """Migrate the schema, let the roles log in, and tell dbt where the database is."""
-    command.upgrade(_alembic_config(), revision)
-    for role in _managed_roles():
-        _allow_login(role)
-    _set_search_path()
-    write_profiles()
+    with advisory_lock("upgrade", role="admin"):
+        command.upgrade(_alembic_config(), revision)
+        for role in _managed_roles():
+            _allow_login(role)
+        _set_search_path()
+        write_profiles()
 
 
 def downgrade(revision: str) -> None:
@@ -112,9 +121,7 @@ def ensure_user(name: str) -> int:
     with session_for_jobs() as session:
         add = text("INSERT INTO users (name) VALUES (:name) ON CONFLICT (name) DO NOTHING")
         session.execute(add, {"name": name})
-        found: int = session.execute(
-            text("SELECT id FROM users WHERE name = :name"), {"name": name}
-        ).scalar_one()
+        found: int = session.execute(text("SELECT id FROM users WHERE name = :name"), {"name": name}).scalar_one()
         return found
 
 
@@ -155,13 +162,9 @@ def _allow_login(role: Role) -> None:
             driver: Any = connection.connection.driver_connection
             name = f"lm_{role}"
             # What is sent is the verifier, so the password stands in no statement and no log.
-            verifier = driver.pgconn.encrypt_password(
-                role_password(role).encode(), name.encode(), b"scram-sha-256"
-            )
+            verifier = driver.pgconn.encrypt_password(role_password(role).encode(), name.encode(), b"scram-sha-256")
             driver.execute(
-                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
-                    sql.Identifier(name), sql.Literal(verifier.decode())
-                )
+                sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(verifier.decode()))
             )
 
 

@@ -6,7 +6,5 @@ from typing import Final
 
 from prometheus_client import Counter
 
-INGEST_ROWS_TOTAL: Final = Counter(
-    "lm_ingest_rows", "Records of ingested files, by what became of them.", ["outcome"]
-)
+INGEST_ROWS_TOTAL: Final = Counter("lm_ingest_rows", "Records of ingested files, by what became of them.", ["outcome"])
 FEATURES_BUILT_TOTAL: Final = Counter("lm_features_built", "Feature vectors written because they were new or differed.")

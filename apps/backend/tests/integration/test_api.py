@@ -94,12 +94,14 @@ def test_features_of_somebody_else_s_transaction_look_like_none(client: TestClie
     other = ensure_user("other")
     with session_for_user(other) as session:
         session.execute(
-            text("""
+            text(
+                """
                 INSERT INTO transactions (id, user_id, account, date, amount, description, fingerprint)
                 VALUES (7, :user, 'a', '2025-01-01', -1, 'x', 'x');
                 INSERT INTO ml_features
                 VALUES (7, '2025-01-01', -1, 1, 'x', NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1)
-            """.replace(":user", str(other)))
+            """.replace(":user", str(other))
+            )
         )
     theirs, nobodys = client.get("/features/7"), client.get("/features/8")
     assert theirs.status_code == nobodys.status_code == 404
@@ -155,7 +157,9 @@ def test_a_commit_that_fails_is_not_answered_with_success(client: TestClient, da
                 FOR EACH ROW EXECUTE FUNCTION refuse()
         """)
         try:
-            quiet = TestClient(client.app, base_url="http://localhost:8000", client=("127.0.0.1", 1), raise_server_exceptions=False)
+            quiet = TestClient(
+                client.app, base_url="http://localhost:8000", client=("127.0.0.1", 1), raise_server_exceptions=False
+            )
             assert post(quiet).status_code == 500
         finally:
             admin.execute("DROP TRIGGER refuse ON imports; DROP FUNCTION refuse")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -90,7 +91,9 @@ def test_the_password_is_the_owner_s_alone_and_is_asked_for(clone: Clone) -> Non
         psycopg.connect(host="127.0.0.1", port=port, user="myuser", dbname="finance", password="wrong")
     password = (clone.postgres / "password").read_text()
     with psycopg.connect(host="127.0.0.1", port=port, user="myuser", dbname="finance", password=password) as connection:
-        assert connection.execute("SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'lm_app'").fetchone() == (True,)
+        assert connection.execute(
+            "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = 'lm_app'"
+        ).fetchone() == (True,)
         assert connection.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
 
 
@@ -136,6 +139,11 @@ def test_a_data_folder_that_others_cannot_enter_works_too() -> None:
     for clone in cloned("/tmp", 0o700):
         assert "database finance" in clone.lm("db", "up")
         assert not (clone.postgres / "data").exists()
+        digest = hashlib.sha256(str(clone.postgres).encode()).hexdigest()[:16]
+        elsewhere = Path("/var/lib/ledgermill") / digest
+        assert (elsewhere / "data").stat().st_uid != 0
+        clone.lm("db", "down")
+        shutil.rmtree(elsewhere)
 
 
 def test_an_unreachable_database_url_is_one_sentence(clone: Clone) -> None:

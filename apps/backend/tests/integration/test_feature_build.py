@@ -29,7 +29,9 @@ def add_transactions(connection: psycopg.Connection, user_id: int, count: int) -
     connection.execute(
         """
         INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
-        SELECT %(user)s, 'a', date '2025-01-01' + n %% 150, -n / 100.0, 'SHOP ' || n %% 37 || ' "é\\,{}', sha256(n::text::bytea)
+        SELECT
+            %(user)s, 'a', date '2025-01-01' + n %% 150, -n / 100.0, 'SHOP ' || n %% 37 || ' "é\\,{}',
+            sha256(n::text::bytea)
         FROM generate_series(1, %(count)s) AS n
         """,
         {"user": user_id, "count": count},
@@ -39,7 +41,8 @@ def add_transactions(connection: psycopg.Connection, user_id: int, count: int) -
 
 def stored(connection: psycopg.Connection) -> tuple[int, str]:
     row = connection.execute("""
-        SELECT count(*), md5(string_agg((to_jsonb(ml_features) - 'created_at')::text, '' ORDER BY txn_id)) FROM ml_features
+        SELECT count(*), md5(string_agg((to_jsonb(ml_features) - 'created_at')::text, '' ORDER BY txn_id))
+        FROM ml_features
     """).fetchone()
     assert row is not None
     return row
@@ -154,7 +157,9 @@ def test_killed_anywhere_and_run_again_it_ends_like_an_undisturbed_run(
     assert kills >= 3
 
 
-def test_builders_at_once_take_turns_and_none_deadlocks(transactions: int, admin_connection: psycopg.Connection) -> None:
+def test_builders_at_once_take_turns_and_none_deadlocks(
+    transactions: int, admin_connection: psycopg.Connection
+) -> None:
     span = (dt.date(2025, 1, 1), dt.date(2025, 12, 31))
     with ThreadPoolExecutor(4) as pool:
         written = list(pool.map(lambda _: build_range(*span, batch_size=500).written, range(4)))

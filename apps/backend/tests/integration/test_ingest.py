@@ -78,12 +78,17 @@ def test_a_repeat_adds_nothing_and_two_identical_coffees_stay_two(ledger: Ledger
 
 
 def test_bad_rows_are_rejected_with_line_and_reason_and_hold_up_no_good_one(ledger: Ledger) -> None:
-    result = ledger.ingest(HEADER + COFFEE + "2025-02-31,NO SUCH DAY,-1.00,USD,card,\n" + RENT + "2025-03-04,X,,USD,card,\n")
+    result = ledger.ingest(
+        HEADER + COFFEE + "2025-02-31,NO SUCH DAY,-1.00,USD,card,\n" + RENT + "2025-03-04,X,,USD,card,\n"
+    )
     assert counts(result) == (4, 2, 0, 2)
     assert [rejection.line for rejection in result.rejections] == [3, 5]
     assert "2025-02-31" in result.rejections[0].reason
     with session_for_user(ledger.user_id) as session:
-        assert session.execute(text("SELECT array_agg(line ORDER BY line) FROM import_rejections")).scalar_one() == [3, 5]
+        assert session.execute(text("SELECT array_agg(line ORDER BY line) FROM import_rejections")).scalar_one() == [
+            3,
+            5,
+        ]
 
 
 def test_two_users_do_not_share_rows(ledger: Ledger, tmp_path: Path) -> None:
@@ -151,7 +156,9 @@ def test_replace_makes_the_account_hold_the_file_s_rows_within_its_dates_and_kee
         "SHOP", "RENT MARCH", "SALARY ACME", "SHOP", "SQ *BLUE BTL 0047 OAKLND",
     ]  # fmt: skip
     with session_for_user(ledger.user_id) as session:
-        assert session.execute(text("SELECT label FROM transaction_labels WHERE source = 'human'")).scalar_one() == "Home"
+        assert (
+            session.execute(text("SELECT label FROM transaction_labels WHERE source = 'human'")).scalar_one() == "Home"
+        )
 
 
 def test_rows_that_come_again_after_a_replacement_keep_their_labels_and_say_when_they_were_gone(ledger: Ledger) -> None:

@@ -36,8 +36,8 @@ def own_rows(connection: psycopg.Connection, name: str) -> int:
             INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
             VALUES (%(user)s, 'a', '2025-01-01', -1, 'x', sha256('x')) RETURNING id
         ), features AS (
-            INSERT INTO ml_features SELECT id, '2025-01-01', -1, 1, 'x', NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1
-            FROM transaction
+            INSERT INTO ml_features
+            SELECT id, '2025-01-01', -1, 1, 'x', NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1 FROM transaction
         ), alias AS (
             INSERT INTO merchant_aliases (user_id, merchant, canonical, source) VALUES (%(user)s, 'x', 'X', 'human')
         ), event AS (
@@ -82,8 +82,10 @@ def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[i
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO transactions (user_id, account, date, amount, description, fingerprint) "
-        "VALUES (:other, 'a', '2025-01-01', 1, 'x', 'x')",
+        """
+        INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
+        VALUES (:other, 'a', '2025-01-01', 1, 'x', 'x')
+        """,
         "INSERT INTO transaction_labels SELECT max(id) + 1, 'x', 'human' FROM transactions",
         "UPDATE transactions SET amount = 0",
         "UPDATE transactions SET description = 'mine'",
@@ -116,7 +118,9 @@ def test_every_table_of_users_rows_has_row_level_security_on(admin_connection: p
     assert [name for (name,) in unguarded] == ["alembic_version", "ml_training_runs"]
 
 
-def test_get_db_gives_the_local_user_s_session(two_users: tuple[int, int], admin_connection: psycopg.Connection) -> None:
+def test_get_db_gives_the_local_user_s_session(
+    two_users: tuple[int, int], admin_connection: psycopg.Connection
+) -> None:
     assert two_users
     local = own_rows(admin_connection, "local")
     sessions = get_db()

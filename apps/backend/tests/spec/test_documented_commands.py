@@ -142,9 +142,11 @@ def test_every_command_on_the_commands_page_runs(newcomer: Newcomer) -> None:
                 printed[block.text] = newcomer.follow(block)
             elif "dbt docs serve" in block.text:
                 port = free_port()
-                with newcomer.serving("dbt", "docs", "serve", "--port", str(port), port=port, folder="warehouse"):
-                    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page:
-                        assert b"dbt Docs" in page.read()
+                with (
+                    newcomer.serving("dbt", "docs", "serve", "--port", str(port), port=port, folder="warehouse"),
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as page,
+                ):
+                    assert b"dbt Docs" in page.read()
             else:
                 assert block.text == "make serve\n", "a server that this test does not start"
 

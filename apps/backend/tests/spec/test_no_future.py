@@ -74,8 +74,13 @@ class Ledger:
 
     def features(self, ids: list[int]) -> list[Any]:
         """Return the stored feature rows of some transactions as PostgreSQL spells them."""
-        query = "SELECT (to_jsonb(ml_features) - 'created_at')::text FROM ml_features WHERE txn_id = ANY(%s) ORDER BY txn_id"
-        return self.connection.execute(query, [ids]).fetchall()
+        return self.connection.execute(
+            """
+            SELECT (to_jsonb(ml_features) - 'created_at')::text FROM ml_features
+            WHERE txn_id = ANY(%s) ORDER BY txn_id
+            """,
+            [ids],
+        ).fetchall()
 
 
 class Later:

@@ -36,7 +36,7 @@ class Ledger:
     def user(self, name: str) -> int:
         return installation.ensure_user(name)
 
-    def transaction(  # noqa: PLR0913 -- one parameter for each column that a test varies
+    def transaction(
         self,
         user_id: int,
         *,

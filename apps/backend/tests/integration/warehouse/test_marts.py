@@ -20,7 +20,7 @@ MARTS = ("fct_training_view", "dim_merchants")
 
 
 def contents(ledger: Ledger) -> list[list[tuple[Any, ...]]]:
-    return [ledger.rows(f"SELECT mart::text FROM marts.{mart} AS mart ORDER BY 1") for mart in MARTS]  # noqa: S608 -- the names above
+    return [ledger.rows(f"SELECT mart::text FROM marts.{mart} AS mart ORDER BY 1") for mart in MARTS]
 
 
 @pytest.mark.parametrize("moment", ["before the changes", "2024-09-01"])
@@ -93,12 +93,14 @@ def test_a_correction_long_after_the_transaction_is_training_data_and_no_leak(le
         "dow = (dow + 1) % 5",
     ],
 )
-def test_a_feature_that_its_row_does_not_say_fails_the_tests(ledger: Ledger, dbt: Dbt, run_models: RunModels, leak: str) -> None:
+def test_a_feature_that_its_row_does_not_say_fails_the_tests(
+    ledger: Ledger, dbt: Dbt, run_models: RunModels, leak: str
+) -> None:
     ledger.label(ledger.transaction(ledger.user("ana"), date=dt.date(2025, 3, 5)), "Groceries")
-    ledger.connection.execute(f"UPDATE ml_features SET {leak}")  # noqa: S608 -- the leaks above
+    ledger.connection.execute(f"UPDATE ml_features SET {leak}")
     run_models("fct_training_view")
-    (result,) = dbt("test", "--select", "features_describe_their_own_row").result
-    assert (result.status, result.failures) == ("fail", 1)
+    results = {result.node.name: result for result in dbt("test", "--select", "features_describe_their_own_row").result}
+    assert results["features_describe_their_own_row"].failures == 1
 
 
 def test_a_label_that_escaped_the_history_fails_the_tests(

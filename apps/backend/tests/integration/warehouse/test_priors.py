@@ -52,7 +52,7 @@ def test_dim_merchants_and_priors_agree_row_by_row(messy_ledger: Ledger, run_mod
     )
     stored = messy_ledger.rows(f"""
         SELECT {columns} FROM marts.dim_merchants WHERE label_count > 0 ORDER BY user_id, merchant COLLATE "C"
-    """)  # noqa: S608 -- the columns above
+    """)
     expected = confidence.select(columns.split(", ")).rows()
     assert [row[:5] for row in stored] == [row[:5] for row in expected]
     for kept, wanted in zip(stored, expected, strict=True):

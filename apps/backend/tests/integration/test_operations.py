@@ -1,0 +1,198 @@
+"""What operators rely on: the rules, the dashboard and the scrape, on a real Prometheus and a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import psycopg
+import pytest
+import yaml
+
+from app.config import BACKEND_DIR, REPOSITORY_ROOT
+from app.embedded_postgres import client_binary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PROMETHEUS = REPOSITORY_ROOT / "ops" / "prometheus"
+DASHBOARD = REPOSITORY_ROOT / "ops" / "grafana" / "dashboards" / "ledgermill.json"
+PATIENCE_SECONDS = 60
+
+STATEMENT = """Date,Description,Amount
+2025-03-14,COFFEE CORNER,-3.20
+2025-03-15,GREEN GROCER,-21.75
+2025-03-16,EMPLOYER PAYROLL,1850.00
+"""
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+
+
+@pytest.mark.parametrize("cases", sorted(PROMETHEUS.glob("tests/*.yml")), ids=lambda path: path.name)
+def test_alerts_fire_and_stay_quiet_as_their_cases_say(cases: Path) -> None:
+    promtool("test", "rules", str(cases))
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet() -> None:
+    expected: dict[str, set[bool]] = {rule["alert"]: set() for rule in alert_rules()}
+    for path in PROMETHEUS.glob("tests/*.yml"):
+        for case in yaml.safe_load(path.read_text())["tests"]:
+            for check in case["alert_rule_test"]:
+                expected[check["alertname"]].add(bool(check["exp_alerts"]))
+    assert expected == {alert: {True, False} for alert in expected}
+
+
+def test_prometheus_scrapes_the_server_and_answers_every_panel_and_rule(database: str, tmp_path: Path) -> None:
+    assert database
+    with server() as api, prometheus(tmp_path, target=api) as monitoring:
+        answer = httpx2.post(f"http://{api}/ingest", files={"file": ("march.csv", STATEMENT)}, timeout=30)
+        assert answer.status_code == 200, answer.text
+        wait_until(lambda: query(monitoring, "lm_ingest_rows_total"))
+        counted = {row["metric"]["outcome"]: row["value"][1] for row in query(monitoring, "lm_ingest_rows_total")}
+        assert counted == {"inserted": "3", "duplicates": "0", "rejected": "0"}
+        for expression in (*panel_expressions(), *(rule["expr"] for rule in alert_rules())):
+            query(monitoring, expression)
+        for expression in ('up{job="ledgermill"}', 'process_resident_memory_bytes{job="ledgermill"}'):
+            assert query(monitoring, expression), expression
+        wait_until(lambda: all(rule["health"] == "ok" for rule in loaded_rules(monitoring)))
+        assert len(loaded_rules(monitoring)) == len(alert_rules())
+
+
+def test_mlflow_gets_its_database_once_and_its_password_each_time(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        try:
+            for password in ("first", "second"):
+                assert create_mlflow(database, password).returncode == 0
+                with psycopg.connect(database, dbname="mlflow", user="mlflow", password=password) as mlflow:
+                    assert mlflow.execute("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'mlflow'")
+                    mlflow.execute("CREATE TABLE IF NOT EXISTS experiments (id int)")
+        finally:
+            connection.execute("DROP DATABASE IF EXISTS mlflow")
+            connection.execute("DROP ROLE IF EXISTS mlflow")
+
+
+def test_mlflow_is_refused_without_a_password(database: str) -> None:
+    refused = create_mlflow(database, "")
+    assert refused.returncode != 0
+    assert "Set MLFLOW_DB_PASSWORD in .env" in refused.stderr
+
+
+def create_mlflow(url: str, password: str) -> subprocess.CompletedProcess[str]:
+    script = REPOSITORY_ROOT / "ops" / "postgres" / "create_mlflow.sql"
+    return subprocess.run(
+        [client_binary("psql"), "--no-psqlrc", f"--file={script}", url],
+        env=os.environ | {"MLFLOW_DB_PASSWORD": password},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def promtool(*arguments: str) -> None:
+    done = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def program(name: str) -> str:
+    found = shutil.which(name)
+    assert found, f"{name} is missing (Debian: apt-get install prometheus)"
+    return found
+
+
+def alert_rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panel_expressions() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    # Grafana puts a time there that fits the zoom.
+    return [expression.replace("$__rate_interval", "1m") for expression in expressions]
+
+
+def query(address: str, expression: str) -> list[dict[str, Any]]:
+    answer = httpx2.get(f"http://{address}/api/v1/query", params={"query": expression}).json()
+    assert answer["status"] == "success", (expression, answer)
+    rows: list[dict[str, Any]] = answer["data"]["result"]
+    return rows
+
+
+def loaded_rules(address: str) -> list[dict[str, Any]]:
+    groups = httpx2.get(f"http://{address}/api/v1/rules").json()["data"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Serve the API for this test's database; give its address."""
+    address = free_address()
+    command = [sys.executable, "-m", "app.cli", "serve", "--api-only", "--port", address.partition(":")[2]]
+    with running(command, environment={"LM_LOCAL_TRUST": "true"}):
+        wait_until(lambda: answers(f"http://{address}/healthz"))
+        yield address
+
+
+@contextmanager
+def prometheus(folder: Path, *, target: str) -> Iterator[str]:
+    """Run Prometheus with our configuration, but a quicker clock and another target; give its address."""
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    configuration["rule_files"] = [str(PROMETHEUS / name) for name in configuration["rule_files"]]
+    configuration["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    address = free_address()
+    command = [
+        program("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address={address}", "--log.level=error",
+    ]  # fmt: skip
+    with running(command):
+        wait_until(lambda: answers(f"http://{address}/-/ready"))
+        yield address
+
+
+@contextmanager
+def running(command: list[str], *, environment: dict[str, str] | None = None) -> Iterator[None]:
+    with subprocess.Popen(
+        command,
+        cwd=BACKEND_DIR,
+        env=os.environ | (environment or {}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        host, port = probe.getsockname()
+    return f"{host}:{port}"
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=1).is_success
+    except httpx2.HTTPError:
+        return False
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.2)
