@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from importlib import resources
+from typing import Any
 
 from alembic import op
 
@@ -33,7 +34,7 @@ def upgrade() -> None:
         )
     op.execute("CREATE SCHEMA jobs")
     op.execute("SET LOCAL search_path = jobs")
-    connection = op.get_bind().connection.driver_connection
+    connection: Any = op.get_bind().connection.driver_connection
     for script in scripts:
         connection.execute(script)  # not op.execute, which would read its % and : as placeholders
     op.execute("SET LOCAL search_path TO DEFAULT")

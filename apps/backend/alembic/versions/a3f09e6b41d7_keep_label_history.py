@@ -112,7 +112,23 @@ def upgrade() -> None:
         FROM transaction_labels
         INNER JOIN transactions ON transactions.id = transaction_labels.txn_id
     """)
+    # The two as-of reads. They are plain SQL, so that the planner sees through them.
     op.execute("""
+        CREATE FUNCTION transactions_as_of(moment timestamptz, strict boolean DEFAULT false)
+        RETURNS TABLE (txn_id bigint, user_id bigint, txn_date date)
+        LANGUAGE sql STABLE AS $$
+            SELECT transactions.id, transactions.user_id, transactions.date
+            FROM transactions
+            WHERE transactions.date::timestamp AT TIME ZONE 'UTC' < moment
+                AND CASE WHEN strict THEN transactions.known_at
+                    ELSE coalesce(transactions.assumed_known_at, transactions.known_at) END < moment
+                AND (transactions.deleted_at IS NULL OR transactions.deleted_at >= moment)
+                AND NOT transactions.deleted_periods @> moment
+        $$;
+        COMMENT ON FUNCTION transactions_as_of IS
+            'The transactions that were known before a moment and not deleted then. Imported history counts as known '
+            'on its own dates, unless strict.';
+
         CREATE FUNCTION labels_as_of(moment timestamptz, strict boolean DEFAULT false)
         RETURNS TABLE (
             txn_id bigint, user_id bigint, label text, label_source text,
@@ -123,23 +139,16 @@ def upgrade() -> None:
                 last_event.txn_id, last_event.user_id, last_event.label, last_event.source,
                 last_event.known_at, last_event.assumed_known_at
             FROM (
+                -- Of the events known then the last written counts: a label's events are written one after the other,
+                -- while a timestamp is that of a whole transaction.
                 SELECT DISTINCT ON (event.txn_id) event.*
                 FROM label_events AS event
                 WHERE CASE WHEN strict THEN event.known_at
                     ELSE coalesce(event.assumed_known_at, event.known_at) END < moment
-                ORDER BY
-                    event.txn_id,
-                    CASE WHEN strict THEN event.known_at
-                        ELSE coalesce(event.assumed_known_at, event.known_at) END DESC,
-                    event.id DESC
+                ORDER BY event.txn_id, event.id DESC
             ) AS last_event
-            INNER JOIN transactions ON transactions.id = last_event.txn_id
+            INNER JOIN transactions_as_of(moment, strict) AS known ON known.txn_id = last_event.txn_id
             WHERE last_event.label IS NOT NULL
-                AND transactions.date::timestamp AT TIME ZONE 'UTC' < moment
-                AND CASE WHEN strict THEN transactions.known_at
-                    ELSE coalesce(transactions.assumed_known_at, transactions.known_at) END < moment
-                AND (transactions.deleted_at IS NULL OR transactions.deleted_at >= moment)
-                AND NOT transactions.deleted_periods @> moment
         $$;
         COMMENT ON FUNCTION labels_as_of IS
             'The labels that were known before a moment, of transactions that were known and not deleted then. '
@@ -150,6 +159,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Forget the history; the labels as they stand remain."""
     op.execute("DROP FUNCTION labels_as_of CASCADE")
+    op.execute("DROP FUNCTION transactions_as_of CASCADE")
     op.execute("DROP TRIGGER label_moved ON transaction_labels")
     for trigger, function in (
         ("label_set", "log_labels_set"),

@@ -38,7 +38,9 @@ LOST: Final = "The worker lost PostgreSQL and stopped. Start it again when the d
 def _login() -> str:
     """Say where the queue is, when it is first needed: importing this module must start no server."""
     url = database_url("jobs")
-    return make_conninfo(**url.translate_connect_args(username="user", database="dbname"), **url.query)
+    arguments = url.translate_connect_args(username="user", database="dbname")
+    arguments.update(url.query)
+    return make_conninfo(**arguments)
 
 
 job_queue: Final = App(

@@ -36,9 +36,10 @@ TRAINING_SCHEMA: Final = pl.Schema(
 def read_training_set(
     connection: psycopg.Connection[Any], as_of: dt.datetime, *, user_id: int | None = None, strict: bool = False
 ) -> pl.DataFrame:
-    """Read the labelled transactions that were known before a moment.
+    """Read the labelled transactions that were known before a moment and can teach something.
 
-    The database's `labels_as_of` decides what was known; the warehouse's training view reads through it too.
+    The database's `labels_as_of` decides what was known. The rows are those of the warehouse's training view for the
+    same moment: no amount of zero, no missing merchant, no blank label.
 
     Args:
         connection: With the rights to read every chosen user's rows.
@@ -58,7 +59,8 @@ def read_training_set(
         FROM labels_as_of(%(as_of)s, %(strict)s) AS labels
         INNER JOIN transactions ON transactions.id = labels.txn_id
         INNER JOIN ml_features ON ml_features.txn_id = labels.txn_id
-        WHERE %(user_id)s::bigint IS NULL OR labels.user_id = %(user_id)s
+        WHERE (%(user_id)s::bigint IS NULL OR labels.user_id = %(user_id)s)
+            AND ml_features.amount <> 0 AND trim(ml_features.merchant) <> '' AND trim(labels.label) <> ''
         ORDER BY transactions.date, labels.txn_id
         """,  # noqa: S608 -- the columns are the schema's
         {name: pl.String() if name == "tokens" else dtype for name, dtype in TRAINING_SCHEMA.items()},

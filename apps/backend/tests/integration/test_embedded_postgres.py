@@ -130,7 +130,7 @@ def test_a_taken_port_is_named_with_what_to_do(clone: Clone) -> None:
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         message = clone.lm("db", "up", fails=True)
-    assert f"127.0.0.1:{port}" in message
+    assert f"Port {port} on 127.0.0.1" in message
     assert "LM_DB_PORT" in message
 
 

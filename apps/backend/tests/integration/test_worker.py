@@ -18,6 +18,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from procrastinate.periodic import PeriodicDeferrer
 from procrastinate.schema import SchemaManager
+from psycopg import sql
 
 from app.config import BACKEND_DIR
 from app.db import database_url
@@ -121,6 +122,23 @@ def test_an_interrupted_worker_finishes_its_job_first(admin_connection: psycopg.
         assert interrupted.wait(timeout=PATIENCE_SECONDS) == 0
     assert status(admin_connection, job) == "succeeded"
     assert count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_workers") == 0
+
+
+@pytest.mark.usefixtures("nothing_is_due")
+def test_a_worker_that_loses_the_database_says_so_and_fails(admin_connection: psycopg.Connection) -> None:
+    with worker() as bereft:
+        wait_until(lambda: count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_workers") == 1)
+        limit_connections(admin_connection, 0)
+        try:
+            admin_connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE usename = 'lm_jobs' AND datname = current_database()"
+            )
+            _, log = bereft.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            limit_connections(admin_connection, -1)
+    assert bereft.returncode == 3
+    assert "The worker lost PostgreSQL and stopped." in log.splitlines()[-1]
 
 
 def test_a_failed_job_is_tried_again_later(admin_connection: psycopg.Connection) -> None:
@@ -227,6 +245,12 @@ def count(connection: psycopg.Connection, query: str) -> int:
     row = connection.execute(query.encode()).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def limit_connections(connection: psycopg.Connection, most: int) -> None:
+    """Let that many clients into this database, superusers aside; -1 is any number."""
+    database = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(database, sql.Literal(most)))
 
 
 @contextmanager

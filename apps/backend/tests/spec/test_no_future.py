@@ -198,14 +198,15 @@ def state(connection: psycopg.Connection) -> list[Any]:
 @contextmanager
 def planted(connection: psycopg.Connection, right: str, wrong: str) -> Iterator[None]:
     """Replace a condition of the as-of read by a wrong one for a while."""
-    row = connection.execute("SELECT pg_get_functiondef('labels_as_of'::regproc)").fetchone()
-    assert row is not None
-    assert right in row[0]
-    connection.execute(row[0].replace(right, wrong))
+    functions = connection.execute("""
+        SELECT pg_get_functiondef(name::regproc) FROM unnest(ARRAY['transactions_as_of', 'labels_as_of']) AS name
+    """).fetchall()
+    (sound,) = (text for (text,) in functions if right in text)
+    connection.execute(sound.replace(right, wrong))
     try:
         yield
     finally:
-        connection.execute(row[0])
+        connection.execute(sound)
 
 
 @pytest.mark.parametrize(
