@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_of(
-    what: str, *, logger: logging.Logger, total: int | None = None
+    what: str, *, logger: logging.Logger | None = None, total: int | None = None
 ) -> Iterator[Callable[[int, int | None], None]]:
     """Show how far a piece of work is.
 
     Args:
         what: What is counted, in the plural: "transactions".
-        logger: Gets "Processed N transactions" where standard error is no terminal.
+        logger: Gets "Processed N transactions" where standard error is no terminal; None says nothing there.
         total: How many there are, if that is known beforehand.
 
     Yields:
@@ -31,7 +31,8 @@ def progress_of(
     if not sys.stderr.isatty():
 
         def log(done: int, _total: int | None = None) -> None:
-            logger.info("Processed %d %s", done, what)
+            if logger:
+                logger.info("Processed %d %s", done, what)
 
         yield log
         return

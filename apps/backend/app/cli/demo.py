@@ -10,7 +10,7 @@ from rich.table import Table
 
 from app.cli.output import errors, results
 from app.errors import InvalidInput
-from app.services.demo import run_demo
+from app.services.demo import read_examples, run_demo
 
 if TYPE_CHECKING:
     from app.services.demo import DemoReport
@@ -23,8 +23,19 @@ def demo(
     if file is not None and not file.is_file():
         raise InvalidInput(f"There is no file {file}.")
     report = run_demo(file, lambda sentence: errors.print(f"[dim]…[/] {sentence}", highlight=False))
+    results.print(examples(read_examples(report.name)))
     results.print(summary(report))
     results.print(f"The same as JSON: build/demo.json and build/demo-{report.name}.json", highlight=False)
+
+
+def examples(rows: list[tuple[str, ...]]) -> Table:
+    """Lay a few training rows out as a table."""
+    table = Table(title="Bank strings that became training data", title_justify="left")
+    for column in ("the bank's string", "merchant", "label", "source"):
+        table.add_column(column, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def summary(report: DemoReport) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from typing import Annotated
 
 import typer
@@ -14,8 +13,6 @@ from app.progress import progress_of
 from app.services.warehouse import WarehouseResult, build_warehouse, check_warehouse, document_warehouse
 
 app = typer.Typer(help="Build, test and document the warehouse.", no_args_is_help=True)
-
-logger = logging.getLogger(__name__)
 
 Select = Annotated[
     list[str] | None, typer.Option(help="dbt's selector, such as dim_merchants or tag:ml. May be repeated.")
@@ -36,7 +33,7 @@ def build(
 ) -> None:
     """Build the models and test them."""
     moment = _moment(as_of) if as_of else None
-    with progress_of("models and tests", logger=logger) as show:
+    with progress_of("models and tests") as show:
         outcome = build_warehouse(as_of=moment, full_refresh=full_refresh, select=select or (), progress=show)
     _report(outcome)
 
@@ -44,7 +41,7 @@ def build(
 @app.command("test")
 def check(*, select: Select = None) -> None:
     """Test the models as they stand."""
-    with progress_of("models and tests", logger=logger) as show:
+    with progress_of("models and tests") as show:
         outcome = check_warehouse(select=select or (), progress=show)
     _report(outcome)
 

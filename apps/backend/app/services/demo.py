@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
 from app.ml.feature_build import build_range
 from app.orm_models import Transaction
+from app.progress import progress_of
 from app.services import installation
 from app.services.ingest import ingest_statement
 from app.services.sample import generate_ledger, write_ledger
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 SAMPLE_SEED: Final = 7
+EXAMPLES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,48 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
             file = write_sample()
     name = demo_name(file)
     user_id = installation.ensure_user(f"demo-{name}")
-    with step("ingest", f"Ingesting {file.name}"), session_for_user(user_id) as session:
-        result = ingest_statement(session, user_id, file)
-    with step("features", "Building features"):
-        build_range(*_span(user_id))
-    with step("warehouse", "Building the warehouse"):
-        build_warehouse()
+    with (
+        step("ingest", f"Ingesting {file.name}"),
+        progress_of("records", logger=logger) as show,
+        session_for_user(user_id) as session,
+    ):
+        result = ingest_statement(session, user_id, file, progress=show)
+    with step("features", "Building features"), progress_of("transactions", logger=logger) as show:
+        build_range(*_span(user_id), progress=show)
+    with (
+        step("warehouse", "Building and testing the warehouse"),
+        progress_of("models and tests") as show,
+    ):
+        build_warehouse(progress=show)
     seconds["total"] = round(sum(seconds.values()), 2)
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
     report = DemoReport(name=name, ingest=counts, **_outcome(user_id), seconds=seconds)
     _write(report)
     return report
+
+
+def read_examples(name: str) -> list[tuple[str, ...]]:
+    """Return training rows of a demo's user whose merchants are well known, the noisiest string of each label.
+
+    Returns:
+        Description, merchant, label and where the label came from.
+    """
+    query = text("""
+        SELECT DISTINCT ON (training.label)
+            transactions.description, training.merchant, training.label, training.label_source
+        FROM marts.fct_training_view AS training
+        INNER JOIN transactions ON transactions.id = training.txn_id
+        INNER JOIN users ON users.id = training.user_id AND users.name = :user
+        INNER JOIN marts.dim_merchants AS merchants
+            ON merchants.user_id = training.user_id AND merchants.merchant = training.merchant
+                AND merchants.confidence = 'high' AND merchants.top_category = training.label
+        ORDER BY
+            training.label, length(transactions.description) - length(training.merchant) DESC, training.txn_id
+        LIMIT :examples
+    """)
+    with session_for_jobs() as session:
+        rows = session.execute(query, {"user": f"demo-{name}", "examples": EXAMPLES})
+        return [tuple(map(str, row)) for row in rows]
 
 
 def write_sample() -> Path:
