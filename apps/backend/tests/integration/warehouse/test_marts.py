@@ -56,9 +56,7 @@ def change_everything(ledger: Ledger) -> None:
     ledger.connection.execute("UPDATE transactions SET merchant_canonical = 'Renamed', category = 'Renamed'")
 
 
-def test_training_view_and_training_set_hold_the_same_rows(
-    messy_ledger: Ledger, run_models: RunModels
-) -> None:
+def test_training_view_and_training_set_hold_the_same_rows(messy_ledger: Ledger, run_models: RunModels) -> None:
     as_of = messy_ledger.now()
     run_models("fct_training_view", as_of=as_of)
     stored = messy_ledger.rows("""
