@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -61,15 +62,27 @@ def throwaway_database() -> Iterator[Path]:
 def run_process(arguments: Sequence[str | Path]) -> Run:
     """Run a command of this environment to its end, as a person would; its output is shown only when it fails."""
     started = time.perf_counter()
+    rss_kib = 0
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        while process.poll() is None:
+            rss_kib = max(rss_kib, _peak_rss_kib(process.pid))
+            time.sleep(0.02)
         seconds = time.perf_counter() - started
         if process.returncode != 0:
             output.seek(0)
             sys.exit(f"{arguments} failed:\n{output.read().decode()}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    return Run(seconds, rss_kib / 1024)
+
+
+def _peak_rss_kib(pid: int) -> int:
+    """Read the peak that the kernel keeps for a process; unlike wait4's, it does not start at its parent's size."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def median_and_spread(values: Sequence[float]) -> str:
