@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 BACKEND := apps/backend
 LOCK := $(BACKEND)/requirements-dev.txt
 READY := $(VENV)/.ready
+TEST_PACKAGES := prometheus curl
+SUDO ?= # what a user who is not root may install packages with; unset, nothing is installed for them
 PATH := $(BIN):$(PATH)
 export PATH
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -37,10 +39,10 @@ lock: ## Pin every dependency again, with hashes, into the requirements files
 
 .PHONY: demo
 demo: $(READY) ## Run the whole loop on the shipped sample, or on DATA=file.csv.gz
-	lm demo $(if $(DATA),$(DATA))
+	lm demo $(if $(DATA),"$(DATA)")
 
 .PHONY: serve
-serve: $(READY) ## Console and API on 127.0.0.1:8000
+serve: $(READY) ## The API on 127.0.0.1:8000
 	LM_LOCAL_TRUST=true lm serve
 
 .PHONY: check
@@ -64,9 +66,10 @@ test-full: $(READY) test-packages check ## All tests, the long ones too
 .PHONY: test-packages
 test-packages:
 	@command -v promtool >/dev/null && command -v prometheus >/dev/null && command -v curl >/dev/null \
-		|| { test "$$(id -u)" = 0 && apt-get update -qq \
-			&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus curl >/dev/null; } \
-		|| { echo "The tests need prometheus, promtool and curl (Debian: sudo apt-get install prometheus curl)" >&2; exit 1; }
+		|| { { test "$$(id -u)" = 0 || test -n "$(SUDO)"; } && $(SUDO) apt-get update -qq \
+			&& $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+				apt-get install -qq -y --no-install-recommends $(TEST_PACKAGES) >/dev/null; } \
+		|| { echo "The tests need prometheus, promtool and curl (Debian: sudo apt-get install $(TEST_PACKAGES))" >&2; exit 1; }
 
 .PHONY: bench
 bench: $(READY) ## Measure: ONLY=section ROWS=n REPS=n; prints tables, writes build/bench.json

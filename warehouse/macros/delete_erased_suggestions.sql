@@ -1,4 +1,5 @@
-{#- Suggestions go when the person they were made for is erased; an incremental model never removes rows by itself. -#}
+{#- An incremental model never removes rows by itself, so those whose suggestion was deleted are removed here. Erasing
+    a person deletes none: their suggestions stay, with user_id null. -#}
 {% macro delete_erased_suggestions() %}
     delete from {{ this }} as stored
     where not exists (

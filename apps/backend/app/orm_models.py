@@ -72,12 +72,13 @@ class Import(Base):
 
 
 class ImportRejection(Base):
-    """A record of a file that is no transaction, and why."""
+    """A record of a file that is no transaction, and why; several may stand on one line."""
 
     __tablename__ = "import_rejections"
 
     import_id: Mapped[int] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True)
-    line: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    record: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    line: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str] = mapped_column(Text)
 
 

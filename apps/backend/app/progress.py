@@ -29,9 +29,13 @@ def progress_of(
         A function to call with the number done so far, and the total where that has become known.
     """
     if not sys.stderr.isatty():
+        last = 0
 
         def log(done: int, _total: int | None = None) -> None:
-            if logger:
+            nonlocal last
+            # Work that is done side by side may report out of order.
+            if logger and done > last:
+                last = done
                 logger.info("Processed %d %s", done, what)
 
         yield log

@@ -46,9 +46,10 @@ def upgrade() -> None:
         CREATE TABLE import_rejections (
             import_id bigint NOT NULL
                 CONSTRAINT fk_import_rejections_import_id_imports REFERENCES imports (id) ON DELETE CASCADE,
+            record bigint NOT NULL,
             line bigint NOT NULL,
             reason text NOT NULL,
-            CONSTRAINT pk_import_rejections PRIMARY KEY (import_id, line)
+            CONSTRAINT pk_import_rejections PRIMARY KEY (import_id, record)
         )
     """)
     op.execute("""

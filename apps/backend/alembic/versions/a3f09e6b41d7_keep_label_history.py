@@ -88,12 +88,24 @@ def upgrade() -> None:
         END
         $$;
 
+        -- Erasure wins over audit: with a user goes the history of their labels, and last the removals that deleting
+        -- their transactions has just added to it (triggers fire in the order of their names).
+        CREATE FUNCTION forget_label_history() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        BEGIN
+            DELETE FROM label_events WHERE label_events.user_id = old.id;
+            RETURN NULL;
+        END
+        $$;
+
         CREATE FUNCTION refuse_label_move() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             RAISE EXCEPTION 'a label stays with its transaction: remove it and set one on the other';
         END
         $$;
 
+        CREATE TRIGGER user_forgotten AFTER DELETE ON users
+            FOR EACH ROW EXECUTE FUNCTION forget_label_history();
         CREATE TRIGGER label_set AFTER INSERT ON transaction_labels
             REFERENCING NEW TABLE AS new_labels FOR EACH STATEMENT EXECUTE FUNCTION log_labels_set();
         CREATE TRIGGER label_changed AFTER UPDATE ON transaction_labels
@@ -160,6 +172,8 @@ def downgrade() -> None:
     """Forget the history; the labels as they stand remain."""
     op.execute("DROP FUNCTION labels_as_of CASCADE")
     op.execute("DROP FUNCTION transactions_as_of CASCADE")
+    op.execute("DROP TRIGGER user_forgotten ON users")
+    op.execute("DROP FUNCTION forget_label_history")
     op.execute("DROP TRIGGER label_moved ON transaction_labels")
     for trigger, function in (
         ("label_set", "log_labels_set"),

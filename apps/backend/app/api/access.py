@@ -37,12 +37,16 @@ def acting_user(request: Request) -> int:
 def comes_from_this_machine(request: Request) -> bool:
     """Tell a program on this machine from a remote one and from a web page in this machine's browser.
 
-    A page can make the browser send requests here, but not without an Origin or Referer, and one that has its own
-    name resolve to this machine (DNS rebinding) cannot change the Host header.
+    A page can make the browser send requests here, and can suppress the Referer; a simple GET bears no Origin either.
+    No page can take away Sec-Fetch-Site, which is `none` only for what a person typed or bookmarked; Origin and Referer
+    are refused for browsers that do not send it. A page whose own name resolves to this machine (DNS rebinding) cannot
+    change the Host header.
     """
     if request.client is None or not _is_loopback(request.client.host):
         return False
     if "origin" in request.headers or "referer" in request.headers:
+        return False
+    if request.headers.get("sec-fetch-site", "none") != "none":
         return False
     return (request.url.hostname or "") in LOCAL_HOSTS
 

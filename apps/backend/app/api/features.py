@@ -6,8 +6,8 @@ import datetime as dt
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Path
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NaiveDatetime
 
 from app.api.access import ActingUser, AsyncUserSession
 from app.services.features import compute_features, read_features
@@ -17,15 +17,22 @@ router = APIRouter(prefix="/features", tags=["features"])
 MOST_TRANSACTIONS = 1000
 
 
+def storable(text: str) -> str:
+    """Refuse text that is no Unicode, or that PostgreSQL could not hold."""
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("holds characters that are no text")
+    return text
+
+
 class TransactionToDescribe(BaseModel):
-    """What the feature kernel reads of a transaction."""
+    """What the feature kernel reads of a transaction; `posted_at` is the bank's wall clock, without a zone."""
 
     date: dt.date
-    description: str
+    description: Annotated[str, AfterValidator(storable)]
     amount: Annotated[Decimal, Field(max_digits=18, decimal_places=2, allow_inf_nan=False)]
-    posted_at: dt.datetime | None = None
-    mcc: str | None = None
-    channel_hint: str | None = None
+    posted_at: NaiveDatetime | None = None
+    mcc: Annotated[str, AfterValidator(storable)] | None = None
+    channel_hint: Annotated[str, AfterValidator(storable)] | None = None
 
 
 class FeatureVector(BaseModel):
@@ -55,7 +62,7 @@ class StoredFeatureVector(FeatureVector):
 
 
 @router.get("/{txn_id}")
-async def read(txn_id: int, session: AsyncUserSession) -> StoredFeatureVector:
+async def read(txn_id: Annotated[int, Path(ge=1, lt=2**63)], session: AsyncUserSession) -> StoredFeatureVector:
     """Read the features that were built when the transaction was ingested."""
     return StoredFeatureVector.model_validate(await read_features(session, txn_id))
 

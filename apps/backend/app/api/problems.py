@@ -5,12 +5,13 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+import psycopg
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 
-from app.errors import AmbiguousInput, DatabaseUnavailable, LedgermillError
+from app.errors import AmbiguousInput, DatabaseUnavailable, InvalidInput, LedgermillError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,9 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application in one form."""
     app.add_exception_handler(LedgermillError, _known_error)
     app.add_exception_handler(OperationalError, _database_error)
+    app.add_exception_handler(DataError, _unstorable)
+    app.add_exception_handler(psycopg.DataError, _unstorable)
+    app.add_exception_handler(psycopg.OperationalError, _database_error)
     app.add_exception_handler(RequestValidationError, _invalid_payload)
     app.add_exception_handler(HTTPException, _http_error)
 
@@ -54,6 +58,10 @@ def _known_error(_request: Request, error: Exception) -> JSONResponse:
 
 def _database_error(request: Request, _error: Exception) -> JSONResponse:
     return _known_error(request, DatabaseUnavailable("The database does not answer; try again in a moment."))
+
+
+def _unstorable(request: Request, _error: Exception) -> JSONResponse:
+    return _known_error(request, InvalidInput("A value is out of the range that the database can hold."))
 
 
 def _invalid_payload(_request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from app.cli import db, demo, ingest, merchants, sample, serve, warehouse, worker
-from app.cli.output import errors
+from app.cli.output import note
 from app.errors import LedgermillError
 
 app = typer.Typer(
@@ -34,5 +34,5 @@ def main() -> None:
     try:
         app()
     except LedgermillError as error:
-        errors.print(f"[bold red]{error.title}:[/] {error}", soft_wrap=True)
+        note(f"{error.title}:", str(error), style="bold red")
         sys.exit(error.exit_code)

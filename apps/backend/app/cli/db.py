@@ -8,11 +8,11 @@ import subprocess
 from typing import Annotated
 
 import typer
+from psycopg.conninfo import make_conninfo
 
 from app import embedded_postgres
 from app.cli.output import errors, results
 from app.config import get_settings
-from app.db import database_url
 from app.errors import InvalidInput
 from app.services import installation
 
@@ -53,18 +53,14 @@ def psql(
 ) -> None:
     """Open psql as the superuser, with the warehouse's marts in reach by their bare names."""
     installation.prepare_installation()
-    url = database_url("admin")
+    login = installation.login_options("admin")
+    # Everybody on the machine can read a command line.
+    environment = os.environ | {"PGPASSWORD": login.pop("password", "")}
+    login.pop("sslpassword", None)
     program = shutil.which("psql") or str(embedded_postgres.client_binary("psql"))
-    arguments = [program, "-X", "-v", "ON_ERROR_STOP=1"]
+    arguments = [program, "-X", "-v", "ON_ERROR_STOP=1", "--dbname", make_conninfo(**login)]
     for statement in command or ():
         arguments += ["-c", statement]
-    environment = os.environ | {
-        "PGHOST": url.host or "",
-        "PGPORT": str(url.port or 5432),
-        "PGUSER": url.username or "",
-        "PGPASSWORD": str(url.password or ""),
-        "PGDATABASE": url.database or "",
-    }
     raise typer.Exit(subprocess.run(arguments, env=environment, check=False).returncode)
 
 

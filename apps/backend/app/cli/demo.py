@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from app.cli.output import errors, results
+from app.cli.output import note, results
+from app.config import get_settings
 from app.errors import InvalidInput
-from app.services.demo import read_examples, run_demo
+from app.services.demo import run_demo
 
 if TYPE_CHECKING:
     from app.services.demo import DemoReport
@@ -22,10 +23,11 @@ def demo(
     """Run the whole loop on a file, as a user of its own, and sum up what it did. Repeating it adds nothing."""
     if file is not None and not file.is_file():
         raise InvalidInput(f"There is no file {file}.")
-    report = run_demo(file, lambda sentence: errors.print(f"[dim]…[/] {sentence}", highlight=False))
-    results.print(examples(read_examples(report.name)))
+    report = run_demo(file, lambda sentence: note("…", sentence, style="dim"))
+    results.print(examples(report.examples))
     results.print(summary(report))
-    results.print(f"The same as JSON: build/demo.json and build/demo-{report.name}.json", highlight=False)
+    folder = get_settings().build_dir
+    results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
 
 
 def examples(rows: list[tuple[str, ...]]) -> Table:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from app.cli.output import errors, results
+from app.cli.output import errors, note, results
 from app.config import get_settings
 from app.db import database_errors, session_for_user
 from app.errors import InvalidInput
@@ -90,14 +90,14 @@ def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
     table.add_row(path.name, *(f"{count:,}" for count in counts))
     results.print(table)
     for warning in result.warnings:
-        errors.print(f"[yellow]Note:[/] {warning}", highlight=False)
+        note("Note:", warning)
     for rejection in result.rejections[:SHOWN_REJECTIONS]:
-        errors.print(f"[yellow]line {rejection.line}:[/] {rejection.reason}", highlight=False)
+        note(f"line {rejection.line}:", rejection.reason)
     if result.rejected > SHOWN_REJECTIONS:
         more = result.rejected - SHOWN_REJECTIONS
-        errors.print(f"{more} more are in import_rejections under import {result.import_id}.", highlight=False)
+        errors.print(f"{more} more are in import_rejections under import {result.import_id}.")
     if result.deleted:
-        errors.print(f"{result.deleted} transactions that the file no longer has are marked deleted.", highlight=False)
+        errors.print(f"{result.deleted} transactions that the file no longer has are marked deleted.")
 
 
 def _show_layout(path: Path, layout: StatementLayout, first: StatementBatch, *, as_json: bool) -> None:
@@ -116,6 +116,6 @@ def _show_layout(path: Path, layout: StatementLayout, first: StatementBatch, *, 
     for row in rows.select(filled).iter_rows():
         preview.add_row(*("" if value is None else str(value) for value in row))
     results.print(preview)
-    for line, reason in first.rejected.iter_rows():
-        errors.print(f"[yellow]line {line}:[/] {reason}", highlight=False)
+    for line, reason in first.rejected.select("line", "reason").iter_rows():
+        note(f"line {line}:", reason)
     results.print("Nothing was stored.")

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.text import Text
 
-results = Console()
-errors = Console(stderr=True)
+# No markup: what a bank or a person wrote may hold brackets.
+results = Console(markup=False, highlight=False)
+errors = Console(stderr=True, markup=False, highlight=False)
+
+
+def note(heading: str, sentence: str, *, style: str = "yellow") -> None:
+    """Print a sentence to standard error behind a heading in colour."""
+    errors.print(Text.assemble((heading, style), " ", sentence), soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ from app.progress import progress_of
 from app.services.warehouse import WarehouseResult, build_warehouse, check_warehouse, document_warehouse
 
 app = typer.Typer(help="Build, test and document the warehouse.", no_args_is_help=True)
+
+logger = logging.getLogger(__name__)
 
 Select = Annotated[
     list[str] | None, typer.Option(help="dbt's selector, such as dim_merchants or tag:ml. May be repeated.")
@@ -33,7 +36,7 @@ def build(
 ) -> None:
     """Build the models and test them."""
     moment = _moment(as_of) if as_of else None
-    with progress_of("models and tests") as show:
+    with progress_of("models and tests", logger=logger) as show:
         outcome = build_warehouse(as_of=moment, full_refresh=full_refresh, select=select or (), progress=show)
     _report(outcome)
 
@@ -41,7 +44,7 @@ def build(
 @app.command("test")
 def check(*, select: Select = None) -> None:
     """Test the models as they stand."""
-    with progress_of("models and tests") as show:
+    with progress_of("models and tests", logger=logger) as show:
         outcome = check_warehouse(select=select or (), progress=show)
     _report(outcome)
 
@@ -49,7 +52,7 @@ def check(*, select: Select = None) -> None:
 @app.command()
 def docs() -> None:
     """Write the documentation of all models as one page."""
-    results.print(str(document_warehouse()), highlight=False, soft_wrap=True)
+    results.print(str(document_warehouse()), soft_wrap=True)
 
 
 def _moment(text: str) -> dt.datetime:
@@ -63,4 +66,4 @@ def _moment(text: str) -> dt.datetime:
 
 
 def _report(outcome: WarehouseResult) -> None:
-    results.print(f"{outcome.models} models, {outcome.tests} tests passed, {outcome.seconds:.1f} s", highlight=False)
+    results.print(f"{outcome.models} models, {outcome.tests} tests passed, {outcome.seconds:.1f} s")

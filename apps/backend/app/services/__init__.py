@@ -1,1 +1,1 @@
-"""Use cases: functions that take a session and never commit."""
+"""Use cases: what requests call takes a session and never commits; jobs and commands open their own."""

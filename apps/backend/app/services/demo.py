@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -34,7 +35,11 @@ EXAMPLES: Final = 8
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the loop did; the keys are those of build/demo.json."""
+    """What the loop did.
+
+    Attributes:
+        examples: A few training rows; all else is in build/demo.json under the same keys.
+    """
 
     name: str
     ingest: dict[str, int]
@@ -43,6 +48,7 @@ class DemoReport:
     training_rows: int
     merchants: dict[str, int]
     seconds: dict[str, float]
+    examples: list[tuple[str, ...]]
 
 
 def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
@@ -59,11 +65,16 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
     step = _stopwatch(seconds, say)
     with step("database", "Making the database ready"):
         installation.prepare_installation()
+    shipped = file is None
     if file is None:
         with step("sample", "Writing the sample ledger"):
             file = write_sample()
     name = demo_name(file)
-    user_id = installation.ensure_user(f"demo-{name}")
+    user = f"demo-{name}"
+    if not shipped:
+        # Files of one name in two folders are two data sets.
+        user += "-" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    user_id = installation.ensure_user(user)
     with (
         step("ingest", f"Ingesting {file.name}"),
         progress_of("records", logger=logger) as show,
@@ -74,18 +85,18 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         build_range(*_span(user_id), progress=show)
     with (
         step("warehouse", "Building and testing the warehouse"),
-        progress_of("models and tests") as show,
+        progress_of("models and tests", logger=logger) as show,
     ):
         build_warehouse(progress=show)
     seconds["total"] = round(sum(seconds.values()), 2)
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
-    report = DemoReport(name=name, ingest=counts, **_outcome(user_id), seconds=seconds)
+    report = DemoReport(name=name, ingest=counts, **_outcome(user_id), examples=read_examples(user_id), seconds=seconds)
     _write(report)
     return report
 
 
-def read_examples(name: str) -> list[tuple[str, ...]]:
-    """Return training rows of a demo's user whose merchants are well known, the noisiest string of each label.
+def read_examples(user_id: int) -> list[tuple[str, ...]]:
+    """Return training rows of a user whose merchants are well known, the noisiest string of each label.
 
     Returns:
         Description, merchant, label and where the label came from.
@@ -95,16 +106,16 @@ def read_examples(name: str) -> list[tuple[str, ...]]:
             transactions.description, training.merchant, training.label, training.label_source
         FROM marts.fct_training_view AS training
         INNER JOIN transactions ON transactions.id = training.txn_id
-        INNER JOIN users ON users.id = training.user_id AND users.name = :user
         INNER JOIN marts.dim_merchants AS merchants
             ON merchants.user_id = training.user_id AND merchants.merchant = training.merchant
                 AND merchants.confidence = 'high' AND merchants.top_category = training.label
+        WHERE training.user_id = :user_id
         ORDER BY
             training.label, length(transactions.description) - length(training.merchant) DESC, training.txn_id
         LIMIT :examples
     """)
     with session_for_jobs() as session:
-        rows = session.execute(query, {"user": f"demo-{name}", "examples": EXAMPLES})
+        rows = session.execute(query, {"user_id": user_id, "examples": EXAMPLES})
         return [tuple(map(str, row)) for row in rows]
 
 
@@ -136,7 +147,7 @@ def _stopwatch(seconds: dict[str, float], say: Callable[[str], None]) -> Callabl
 def _span(user_id: int) -> tuple[dt.date, dt.date]:
     with session_for_jobs() as session:
         query = select(func.min(Transaction.date), func.max(Transaction.date)).where(Transaction.user_id == user_id)
-        first, last = session.execute(query).tuples().one()
+        first, last = session.execute(query).one()
         return first, last
 
 
@@ -170,6 +181,7 @@ def _outcome(user_id: int) -> dict[str, Any]:
 def _write(report: DemoReport) -> None:
     folder = get_settings().build_dir
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(asdict(report), indent=2) + "\n"
+    counted = {key: value for key, value in asdict(report).items() if key != "examples"}
+    content = json.dumps(counted, indent=2) + "\n"
     for name in (f"demo-{report.name}.json", "demo.json"):
         (folder / name).write_text(content, encoding="utf-8")

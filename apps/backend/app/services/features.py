@@ -9,6 +9,7 @@ import polars as pl
 from app.errors import NotFound
 from app.ml.features import TRANSACTION_SCHEMA, build_features
 from app.ml.models import MLFeature
+from app.services.statements import no_time_at_midnight, read_mccs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,11 @@ async def read_features(session: AsyncSession, txn_id: int) -> MLFeature:
 
 
 def compute_features(transactions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compute the features of transactions that are not stored, in their order.
+    """Compute the features of transactions that are not stored, in their order, as an ingest of them would.
 
     Args:
         transactions: Each with the kernel's columns but `txn_id`, which is their position.
     """
     numbered = [transaction | {"txn_id": position} for position, transaction in enumerate(transactions)]
-    return build_features(pl.DataFrame(numbered, schema=TRANSACTION_SCHEMA)).to_dicts()
+    frame = pl.DataFrame(numbered, schema=TRANSACTION_SCHEMA)
+    return build_features(frame.with_columns(read_mccs(frame["mcc"]), no_time_at_midnight("posted_at"))).to_dicts()

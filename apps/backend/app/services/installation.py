@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import yaml
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import inspect, text
 
 from app.config import BACKEND_DIR, get_settings
@@ -24,15 +26,28 @@ from app.db import (
     role_password,
     server_version,
     session_for_jobs,
+    session_for_user,
 )
+from app.embedded_postgres.private_file import write_private
+from app.errors import DatabaseUnavailable, InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from app.db import Role
 
 WAREHOUSE_SEARCH_PATH = ("public", "marts", "staging")
+
+# What a URL can ask of libpq and dbt can pass on, with the types that dbt wants.
+DBT_CONNECTION_OPTIONS: Final = {
+    "sslmode": str,
+    "sslcert": str,
+    "sslkey": str,
+    "sslrootcert": str,
+    "connect_timeout": int,
+    "keepalives_idle": int,
+    "application_name": str,
+}
 
 
 @dataclass(frozen=True)
@@ -74,46 +89,39 @@ def describe_installation() -> Installation:
 
 
 def upgrade(revision: str = "head") -> None:
-    """Migrate the schema, let the roles log in, and tell dbt where the database is."""
-    with advisory_lock("upgrade", role="admin"):
-        command.upgrade(_alembic_config(), revision)
+    """Migrate the schema, let the roles log in, and tell dbt where the database is.
+
+    Raises:
+        InvalidInput: There is no such revision, or the database has one that this version does not know.
+    """
+    with _schema_lock():
+        with _known_revisions(revision):
+            command.upgrade(_alembic_config(), revision)
         for role in _managed_roles():
             _allow_login(role)
         _set_search_path()
-        write_profiles()
+        _write_profiles()
 
 
 def downgrade(revision: str) -> None:
-    """Take migrations back, down to a revision or to `base`, which leaves nothing."""
-    command.downgrade(_alembic_config(), revision)
+    """Take migrations back, down to a revision or to `base`, which leaves nothing.
+
+    Raises:
+        InvalidInput: There is no such revision, or the database has one that this version does not know.
+    """
+    with _schema_lock(), _known_revisions(revision):
+        command.downgrade(_alembic_config(), revision)
 
 
-def write_profiles() -> Path:
-    """Write dbt's profiles.yml, readable by its owner alone, for running dbt by hand; return its path."""
-    url = database_url("jobs")
-    profiles = {
-        "ledgermill": {
-            "target": "local",
-            "outputs": {
-                "local": {
-                    "type": "postgres",
-                    "host": url.host,
-                    "port": url.port or 5432,
-                    "user": url.username,
-                    "password": url.password,
-                    "dbname": url.database,
-                    "schema": "marts",
-                    "threads": 2,
-                }
-            },
-        }
-    }
-    path = get_settings().profiles_dir / "profiles.yml"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
-        os.fchmod(handle.fileno(), 0o600)
-        handle.write("# Written by `lm db up`; holds a password and is not for git.\n")
-        yaml.safe_dump(profiles, handle, sort_keys=False)
-    return path
+def write_profiles() -> None:
+    """Write dbt's profiles.yml, readable by its owner alone, for running dbt by hand."""
+    with _schema_lock():
+        _write_profiles()
+
+
+def login_options(role: Role) -> dict[str, Any]:
+    """Return what libpq is told to connect as a role: host, port, user, password, dbname and the URL's options."""
+    return conninfo_to_dict(database_url(role).set(drivername="postgresql").render_as_string(hide_password=False))
 
 
 def ensure_user(name: str) -> int:
@@ -123,6 +131,75 @@ def ensure_user(name: str) -> int:
         session.execute(add, {"name": name})
         found: int = session.execute(text("SELECT id FROM users WHERE name = :name"), {"name": name}).scalar_one()
         return found
+
+
+def ensure_local_user() -> int:
+    """Return the id of the user that trusted requests act for, in the database that requests go to.
+
+    Raises:
+        DatabaseUnavailable: Requests go to another database than jobs do.
+    """
+    name = get_settings().local_user
+    user_id = ensure_user(name)
+    with database_errors(), session_for_user(user_id) as session:
+        # No role that is bound by row-level security could look for the id by the name.
+        seen = session.execute(text("SELECT name FROM users WHERE id = :id"), {"id": user_id}).scalar_one_or_none()
+    if seen != name:
+        raise DatabaseUnavailable(
+            "Requests and jobs go to different databases: let LM_APP_DATABASE_URL, LM_JOBS_DATABASE_URL and "
+            "DATABASE_URL lead to one."
+        )
+    return user_id
+
+
+@contextmanager
+def _schema_lock() -> Iterator[None]:
+    """Let one process at a time change the schema of a server that is there and new enough."""
+    server_version()
+    with advisory_lock("upgrade", role="admin"):
+        yield
+
+
+@contextmanager
+def _known_revisions(wanted: str) -> Iterator[None]:
+    try:
+        yield
+    except CommandError:
+        current = _schema_revision()
+        known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+        if current is not None and current not in known:
+            raise InvalidInput(
+                f"The database's schema is at revision {current}, which this version does not know: a newer one has "
+                "migrated it. Run that version, or restore a backup from before."
+            ) from None
+        raise InvalidInput(
+            f"The schema cannot go from {current or 'empty'} to {wanted!r}; name a revision out of "
+            "apps/backend/alembic/versions, head or base."
+        ) from None
+
+
+def _write_profiles() -> None:
+    login = login_options("jobs")
+    profiles = {
+        "ledgermill": {
+            "target": "local",
+            "outputs": {
+                "local": {
+                    "type": "postgres",
+                    "host": login.get("host"),
+                    "port": int(login.get("port", 5432)),
+                    "user": login.get("user"),
+                    "password": login.get("password"),
+                    "dbname": login.get("dbname"),
+                    "schema": "marts",
+                    "threads": 2,
+                    **{name: kind(login[name]) for name, kind in DBT_CONNECTION_OPTIONS.items() if name in login},
+                }
+            },
+        }
+    }
+    explanation = "# Written by `lm db up`; holds a password and is not for git.\n"
+    write_private(get_settings().profiles_dir / "profiles.yml", explanation + yaml.safe_dump(profiles, sort_keys=False))
 
 
 def _alembic_config() -> Config:

@@ -7,13 +7,12 @@ merchant by the name in its string, so a rename today changes nothing that was c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from app.errors import NotFound
+from app.errors import InvalidInput, NotFound
 from app.orm_models import MerchantAlias, Transaction
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 # Shorter beginnings are shared by different shops ("the co" is not "the corner cafe").
 SHORTEST_TRUNCATED_NAME: Final = 10
+# A beginning that so many names share is a word, not a cut.
+MOST_LONGER: Final = 20
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,11 @@ class Merchant:
 
 
 def learn_aliases(connection: psycopg.Connection[Any], user_id: int) -> None:
-    """Learn aliases from the merchants of a file that is being ingested (table `identified`) and those there are."""
+    """Learn aliases from the merchants of a file that is being ingested (table `identified`) and those there are.
+
+    Rows that are stored already are shown under a newly learnt name too. What was learnt before, or given by hand,
+    stays.
+    """
     rows = connection.execute(
         """
         SELECT merchant FROM identified WHERE merchant IS NOT NULL
@@ -44,33 +49,59 @@ def learn_aliases(connection: psycopg.Connection[Any], user_id: int) -> None:
         """,
         {"user_id": user_id},
     )
-    learnt = list(truncated_names(name for (name,) in rows))
+    learnt = [
+        {"user_id": user_id, "merchant": merchant, "full_name": full_name}
+        for merchant, full_name in truncated_names(name for (name,) in rows)
+    ]
     with connection.cursor() as cursor:
         cursor.executemany(
             """
-            INSERT INTO merchant_aliases (user_id, merchant, canonical, source) VALUES (%s, %s, %s, 'learnt')
-            ON CONFLICT (user_id, merchant) DO NOTHING
+            WITH learnt AS (
+                INSERT INTO merchant_aliases (user_id, merchant, canonical, source)
+                SELECT
+                    %(user_id)s, %(merchant)s,
+                    coalesce(
+                        (SELECT canonical FROM merchant_aliases
+                         WHERE user_id = %(user_id)s AND merchant = %(full_name)s),
+                        %(full_name)s
+                    ),
+                    'learnt'
+                ON CONFLICT (user_id, merchant) DO NOTHING
+                RETURNING merchant, canonical
+            )
+            UPDATE transactions SET merchant_canonical = learnt.canonical, updated_at = now()
+            FROM learnt
+            WHERE transactions.user_id = %(user_id)s AND transactions.merchant = learnt.merchant
             """,
-            [(user_id, merchant, canonical) for merchant, canonical in learnt],
+            learnt,
         )
 
 
 def truncated_names(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Find names that a bank cut off in the middle of a word, each with the full name it begins.
 
-    A name that ends where a word of the longer one ends may be a shop of its own ("costa" and "costa rica tours"),
-    so only a cut inside a word counts.
+    Only a cut inside a word counts, for a name that ends where a word of a longer one ends may be a shop of its own
+    ("costa" and "costa rica tours"); and only if every longer name goes on in the same way, for "national tr" may be
+    the trust or the trains.
 
     Yields:
-        Pairs of the name cut off and the longest name that completes it.
+        Pairs of the name cut off and the full name.
     """
-    completed: dict[str, str] = {}
+    ordered = sorted(set(names))
+    full_names: dict[str, str] = {}
     # From the last to the first, so that a name which is cut twice already knows its full form.
-    for longer, shorter in pairwise(sorted(set(names), reverse=True)):
-        cut_inside_a_word = longer.startswith(shorter) and longer[len(shorter)] != " "
-        if len(shorter) >= SHORTEST_TRUNCATED_NAME and cut_inside_a_word:
-            completed[shorter] = completed.get(longer, longer)
-            yield shorter, completed[shorter]
+    for position in range(len(ordered) - 1, -1, -1):
+        name = ordered[position]
+        if len(name) < SHORTEST_TRUNCATED_NAME:
+            continue
+        following = ordered[position + 1 : position + 1 + MOST_LONGER]
+        longer = [other for other in following if other.startswith(name)]
+        if not longer or len(longer) == MOST_LONGER or any(other[len(name)] == " " for other in longer):
+            continue
+        nearest = min(longer, key=len)
+        if all(other.startswith(nearest) for other in longer):
+            full_names[name] = full_names.get(nearest, nearest)
+            yield name, full_names[name]
 
 
 def list_merchants(session: Session, user_id: int, *, search: str = "", limit: int = 50) -> list[Merchant]:
@@ -89,8 +120,11 @@ def rename_merchant(session: Session, user_id: int, merchant: str, canonical: st
     """Show a merchant under another name from now on; return how many transactions that changed.
 
     Raises:
+        InvalidInput: The new name is empty.
         NotFound: The ledger has no such merchant.
     """
+    if not canonical.strip():
+        raise InvalidInput("The new name is empty.")
     owned = (Transaction.user_id == user_id, Transaction.merchant == merchant)
     if session.scalar(select(Transaction.id).where(*owned).limit(1)) is None:
         raise NotFound(f"There is no merchant {merchant!r}; `lm merchants list` shows those there are.")
@@ -101,9 +135,26 @@ def rename_merchant(session: Session, user_id: int, merchant: str, canonical: st
             set_={"canonical": canonical, "source": "human", "updated_at": text("now()")},
         )
     )
-    update = text("""
-        UPDATE transactions SET merchant_canonical = :canonical, updated_at = now()
-        WHERE user_id = :user_id AND merchant = :merchant AND merchant_canonical IS DISTINCT FROM :canonical
-    """)
-    changed = session.execute(update, {"canonical": canonical, "user_id": user_id, "merchant": merchant})
-    return changed.rowcount  # type: ignore[attr-defined, no-any-return] # a cursor result, as it is an UPDATE
+    names = {"user_id": user_id, "merchant": merchant, "canonical": canonical}
+    # Names that were learnt to be this one, cut off, follow it.
+    session.execute(
+        text("""
+            UPDATE merchant_aliases SET canonical = :canonical, updated_at = now()
+            WHERE user_id = :user_id AND source = 'learnt' AND canonical = :merchant
+        """),
+        names,
+    )
+    shown = session.execute(
+        text("""
+            UPDATE transactions SET merchant_canonical = merchant_aliases.canonical, updated_at = now()
+            FROM merchant_aliases
+            WHERE transactions.user_id = :user_id
+                AND merchant_aliases.user_id = :user_id
+                AND merchant_aliases.merchant = transactions.merchant
+                AND merchant_aliases.canonical = :canonical
+                AND transactions.merchant_canonical IS DISTINCT FROM merchant_aliases.canonical
+            RETURNING transactions.id
+        """),
+        names,
+    )
+    return len(shown.all())

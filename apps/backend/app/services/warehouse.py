@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.config import WAREHOUSE_DIR, get_settings
 from app.db import advisory_lock
-from app.errors import LedgermillError
+from app.errors import InvalidInput, LedgermillError
 from app.services import installation
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _target_path() -> Path:
 def _run_nodes(arguments: list[str], progress: Progress | None) -> WarehouseResult:
     started = time.monotonic()
     results = _invoke(arguments, progress).results
+    if not results:
+        raise InvalidInput("That selects nothing in the warehouse; `dbt ls` in warehouse/ lists what there is.")
     kinds = [str(result.node.resource_type) for result in results]
     return WarehouseResult(
         models=kinds.count("model"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,36 @@ def test_features_computed_for_rows_that_are_not_stored_equal_those_of_stored_on
     stored = client.get("/features/1").json()
     assert computed.json()[0] | {"txn_id": 1} == stored
     assert computed.json()[1]["hour_of_day"] == 14
+
+
+def test_features_are_computed_from_what_an_ingest_would_have_stored(client: TestClient) -> None:
+    row = {"date": "2025-03-03", "description": "SHOP", "amount": "-4.50"}
+    midnight, unknown, short = client.post(
+        "/features",
+        json=[row | {"posted_at": "2025-03-03T00:00:00"}, row | {"mcc": "0000"}, row | {"mcc": "742"}],
+    ).json()
+    assert midnight["hour_of_day"] is None
+    assert unknown["mcc"] is None
+    assert short["mcc"] == "0742"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"posted_at": "2025-03-03T10:00:00+05:00"}, {"description": "\ud800"}, {"mcc": "a\0"}, {"amount": "1e30"}],
+)
+def test_a_transaction_that_could_not_be_stored_is_refused(client: TestClient, fields: dict[str, str]) -> None:
+    row = {"date": "2025-03-03", "description": "SHOP", "amount": "-4.50"} | fields
+    answer = client.post("/features", content=json.dumps([row]), headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("txn_id", ["0", "-1", "99999999999999999999", "x"])
+def test_an_id_that_no_transaction_can_have_is_refused(client: TestClient, txn_id: str) -> None:
+    assert client.get(f"/features/{txn_id}").status_code == 422
+
+
+def test_a_nul_in_a_field_does_no_harm(client: TestClient) -> None:
+    assert post(client, account="a\0b").status_code in (200, 400, 422)
 
 
 def test_a_dry_run_shows_the_mapping_and_stores_nothing(client: TestClient) -> None:
@@ -113,6 +144,7 @@ def test_features_of_somebody_else_s_transaction_look_like_none(client: TestClie
     [
         {"headers": {"Origin": "http://localhost:8000"}},
         {"headers": {"Referer": "http://localhost:8000/page"}},
+        {"headers": {"Sec-Fetch-Site": "cross-site"}},
         {"headers": {"Host": "evil.example"}},
         {"client": ("192.0.2.7", 50000)},
         {"trust": "false"},

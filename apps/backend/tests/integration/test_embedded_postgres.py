@@ -11,12 +11,16 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import yaml
+
+from app.embedded_postgres.cluster import copied_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,9 +43,15 @@ class Clone:
             "LM_PROFILES_DIR": str(self.root / "profiles"),
             "COLUMNS": "300",
         } | settings
-        done = subprocess.run([LM, *arguments], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [LM, *arguments], env=environment, capture_output=True, text=True, timeout=100, check=False
+        )
         assert (done.returncode != 0) == fails, done.stderr
         return done.stdout + done.stderr
+
+    def url(self, database: str = "finance") -> str:
+        port, password = ((self.postgres / name).read_text() for name in ("port", "password"))
+        return f"postgresql://myuser:{password}@127.0.0.1:{port}/{database}"
 
     def postmaster(self) -> int:
         return int((self.postgres / "data" / "postmaster.pid").read_text().split()[0])
@@ -150,3 +160,123 @@ def test_an_unreachable_database_url_is_one_sentence(clone: Clone) -> None:
     message = clone.lm("merchants", "list", fails=True, DATABASE_URL="postgresql://nobody:x@127.0.0.1:1/nowhere")
     assert "PostgreSQL cannot be reached" in message
     assert "Traceback" not in message
+
+
+def test_a_copy_of_a_running_clone_leaves_the_original_alone(clone: Clone, another: Clone) -> None:
+    clone.lm("db", "psql", "-c", "CREATE TABLE kept (n int)", "-c", "CHECKPOINT")
+    original = clone.postmaster()
+    subprocess.run(["/bin/cp", "-a", clone.root / "data", another.root], check=True)
+    assert "not running" in another.lm("db", "down")
+    another.lm("db", "psql", "-c", "DROP TABLE kept")
+    assert (clone.postgres / "port").read_text() != (another.postgres / "port").read_text()
+    assert clone.postmaster() == original
+    assert "(0 rows)" in clone.lm("db", "psql", "-c", "SELECT n FROM kept")
+
+
+def test_a_command_during_recovery_waits_for_its_end(clone: Clone) -> None:
+    clone.lm("db", "psql", "-c", "CREATE TABLE kept AS SELECT n FROM generate_series(1, 300000) AS n")
+    postmaster = clone.postmaster()
+    os.kill(child(postmaster, "walwriter"), signal.SIGKILL)
+    recovery = child(postmaster, "startup")
+    os.kill(recovery, signal.SIGSTOP)
+    with ThreadPoolExecutor() as pool:
+        counts = [pool.submit(clone.lm, "db", "psql", "-c", "SELECT count(*) FROM kept") for _ in range(2)]
+        time.sleep(4)
+        assert not any(count.done() for count in counts)
+        os.kill(recovery, signal.SIGCONT)
+        assert all("300000" in count.result() for count in counts)
+    assert clone.postmaster() == postmaster
+
+
+def child(parent: int, kind: str) -> int:
+    """Wait for a process of the server and return its id."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                title = (folder / "cmdline").read_text()
+                status = (folder / "status").read_text()
+            except OSError:
+                continue
+            if title.startswith(f"postgres: {kind}") and f"PPid:\t{parent}\n" in status:
+                return int(folder.name)
+    raise TimeoutError(kind)
+
+
+def test_what_a_kill_left_half_done_is_made_up_for_by_commands_at_once(clone: Clone) -> None:
+    clone.lm("db", "up")
+    port = (clone.postgres / "port").read_text()
+    with psycopg.connect(clone.url("postgres"), autocommit=True) as connection:
+        connection.execute("DROP DATABASE finance")
+    (clone.postgres / "complete").unlink()
+    (clone.postgres / "port").write_text("")
+    with ThreadPoolExecutor() as pool:
+        assert len(set(pool.map(lambda _: clone.lm("db", "up"), range(3)))) == 1
+    assert (clone.postgres / "port").read_text() == port
+    clone.lm("db", "down")
+    (clone.postgres / "port").write_text("damaged")
+    assert f":{port}," not in clone.lm("db", "up")
+
+
+def test_a_damaged_password_is_named_with_what_to_do(clone: Clone) -> None:
+    clone.lm("db", "up")
+    password = (clone.postgres / "password").read_text()
+    (clone.postgres / "password").write_text("")
+    assert "missing or damaged: put the file" in clone.lm("merchants", "list", fails=True)
+    clone.lm("db", "down")
+    (clone.postgres / "password").write_text(password[:20])
+    assert "missing or damaged: put the file" in clone.lm("db", "up", fails=True)
+    (clone.postgres / "password").write_text(password)
+    clone.lm("db", "up")
+
+
+def test_a_url_for_requests_alone_is_refused_before_a_server_is_made(clone: Clone) -> None:
+    message = clone.lm("serve", fails=True, LM_APP_DATABASE_URL="postgresql://lm_app:x@127.0.0.1:1/nowhere")
+    assert "need DATABASE_URL too" in message
+    assert not clone.postgres.exists()
+
+
+def test_requests_and_jobs_in_different_databases_are_refused(clone: Clone) -> None:
+    clone.lm("db", "psql", "-c", "CREATE DATABASE other")
+    clone.lm("db", "upgrade", DATABASE_URL=clone.url("other"))
+    login = yaml.safe_load((clone.root / "profiles" / "profiles.yml").read_text())["ledgermill"]["outputs"]["local"]
+    jobs = f"postgresql://lm_jobs:{login['password']}@127.0.0.1:{login['port']}/other"
+    message = clone.lm("serve", fails=True, DATABASE_URL=clone.url(), LM_JOBS_DATABASE_URL=jobs)
+    assert "Requests and jobs go to different databases" in message
+
+
+def test_the_url_s_options_reach_dbt_and_psql_and_its_password_no_command_line(clone: Clone) -> None:
+    clone.lm("db", "up")
+    url = clone.url() + "?sslmode=prefer&connect_timeout=7&keepalives_idle=30&application_name=ledger"
+    clone.lm("db", "up", DATABASE_URL=url)
+    login = yaml.safe_load((clone.root / "profiles" / "profiles.yml").read_text())["ledgermill"]["outputs"]["local"]
+    options = ("sslmode", "connect_timeout", "keepalives_idle", "application_name")
+    assert [login[name] for name in options] == ["prefer", 7, 30, "ledger"]
+    shown = clone.lm(
+        "db", "psql", "-c", "SHOW application_name", "-c", r"\! tr '\0' ' ' < /proc/$PPID/cmdline", DATABASE_URL=url
+    )
+    assert " ledger\n" in shown
+    assert "--dbname" in shown
+    assert (clone.postgres / "password").read_text() not in shown
+
+
+def test_a_revision_that_is_not_there_is_one_sentence(clone: Clone) -> None:
+    for arguments in (("upgrade", "nonsense"), ("downgrade", "nonsense", "--yes")):
+        message = clone.lm("db", *arguments, fails=True)
+        assert "cannot go from" in message
+        assert "Traceback" not in message
+    clone.lm("db", "psql", "-c", "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    message = clone.lm("merchants", "list", fails=True)
+    assert "ffffffffffff, which this version does not know" in message
+    assert "Traceback" not in message
+
+
+def test_a_new_wheel_s_programs_are_copied_beside_the_old_ones(tmp_path: Path) -> None:
+    old = copied_binaries(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.embedded_postgres.cluster.version", lambda _: "999.0")
+        new = copied_binaries(tmp_path)
+    assert old != new
+    for binaries in (old, new):
+        shown = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True)
+        assert "PostgreSQL" in shown.stdout

@@ -97,7 +97,10 @@ def test_days_counts_back_from_today_and_defaults_to_180(user_id: int, admin_con
         (["--end-date", "2025-03-02"], "go together"),
         (["--days", "0"], "above zero"),
         (["--batch-size", "-5"], "above zero"),
+        (["--days", "99999999"], "above zero"),
+        (["--batch-size", "1" + "0" * 20], "above zero"),
         (["--all", "--days", "3"], "not allowed"),
+        (["--all", "--end-date", "2025-03-02"], "do not go together"),
     ],
 )
 def test_a_bad_flag_is_one_clear_sentence_and_exit_code_2(database: str, arguments: list[str], complaint: str) -> None:

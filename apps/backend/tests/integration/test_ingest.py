@@ -16,7 +16,7 @@ from app.db import session_for_user
 from app.ml.feature_build import build_range
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
-from app.services.merchants import list_merchants, rename_merchant
+from app.services.merchants import list_merchants, rename_merchant, truncated_names
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,7 +175,7 @@ def test_a_failure_in_the_middle_leaves_nothing(ledger: Ledger, monkeypatch: pyt
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("app.services.ingest._write_import_labels", fail)
+    monkeypatch.setattr("app.services.ingest.write_import_labels", fail)
     with pytest.raises(RuntimeError):
         ledger.ingest(HEADER + COFFEE)
     monkeypatch.undo()
@@ -206,6 +206,65 @@ def test_names_cut_off_by_the_bank_are_learnt_and_a_rename_by_hand_wins(ledger: 
         }  # fmt: skip
     ledger.ingest(HEADER + "2025-03-09,HARBOUR STREET BAKE,-4.00,USD,card,\n")
     assert ledger.rows("merchant_canonical")[-1] == ("My bakery",)
+
+
+def test_replace_deletes_nothing_while_a_record_is_rejected_for_it_may_be_a_stored_row(ledger: Ledger) -> None:
+    ledger.ingest(HEADER + RENT + COFFEE.replace("card", "current") + SALARY)
+    result = ledger.ingest(HEADER + RENT + COFFEE.replace("card", "current").replace("-4.50", "") + SALARY, "replace")
+    assert (result.duplicates, result.rejected, result.deleted) == (2, 1, 0)
+    assert "nothing was marked deleted" in result.warnings[-1]
+    assert len(ledger.rows("id")) == 3
+
+
+def test_several_records_on_one_line_stay_several(ledger: Ledger) -> None:
+    entries = "".join(
+        f"<STMTTRN><TRNTYPE>DEBIT<DTPOSTED>2025030{day}<TRNAMT>{amount}<FITID>{day}<NAME>SHOP</STMTTRN>"
+        for day, amount in ((1, "-1.00"), (2, "bad"), (3, "-3.00"), (4, "worse"))
+    )
+    statement = (
+        f"<CURDEF>EUR<BANKACCTFROM><BANKID>1<ACCTID>12345678</BANKACCTFROM><BANKTRANLIST>{entries}</BANKTRANLIST>"
+    )
+    result = ledger.ingest(
+        "OFXHEADER:100\nDATA:OFXSGML\nVERSION:102\n\n"
+        f"<OFX><BANKMSGSRSV1><STMTTRNRS><STMTRS>{statement}</STMTRS></STMTTRNRS></BANKMSGSRSV1></OFX>"
+    )
+    assert counts(result) == (4, 2, 0, 2)
+    assert [amount for (amount,) in ledger.rows("amount")] == [Decimal("-1.00"), Decimal("-3.00")]
+
+
+@pytest.mark.parametrize("column", ["description", "category"])
+def test_a_value_longer_than_an_index_can_hold_costs_its_own_record_only(ledger: Ledger, column: str) -> None:
+    # Words that differ, for PostgreSQL compresses what repeats.
+    words = " ".join(f"word{number * 7919 % 99991}" for number in range(3000))
+    long = COFFEE.replace("SQ *BLUE BTL 0047 OAKLND" if column == "description" else "Eating out", words)
+    assert counts(ledger.ingest(HEADER + long + RENT)) == (2, 1, 0, 1)
+
+
+def test_a_name_cut_off_is_recognised_when_its_full_form_comes_later(ledger: Ledger) -> None:
+    ledger.ingest(HEADER + "2025-03-01,HARBOUR STREET BAKE,-4.00,USD,card,\n")
+    assert ledger.rows("merchant_canonical") == [("harbour street bake",)]
+    ledger.ingest(HEADER + "2025-03-02,HARBOUR STREET BAKERY,-4.00,USD,current,\n")
+    assert set(ledger.rows("merchant_canonical")) == {("harbour street bakery",)}
+    with session_for_user(ledger.user_id) as session:
+        assert rename_merchant(session, ledger.user_id, "harbour street bakery", "My bakery") == 2
+    assert set(ledger.rows("merchant_canonical")) == {("My bakery",)}
+
+
+@pytest.mark.parametrize(
+    ("names", "learnt"),
+    [
+        (["harbour street bake", "harbour street bakery"], {"harbour street bake": "harbour street bakery"}),
+        (["harbour str", "harbour stree", "harbour street bakery"], {
+            "harbour str": "harbour street bakery", "harbour stree": "harbour street bakery",
+        }),
+        (["national tr", "national trains", "national trust"], {}),
+        (["costa coffee", "costa coffee leeds"], {}),
+        (["harbour street", "harbour streets", "harbour street market"], {}),
+        (["the co", "the corner cafe"], {}),
+    ],
+)  # fmt: skip
+def test_only_a_cut_inside_a_word_that_can_go_on_in_one_way_is_learnt(names: list[str], learnt: dict[str, str]) -> None:
+    assert dict(truncated_names(names)) == learnt
 
 
 row = st.tuples(st.integers(1, 4), st.sampled_from(["SHOP A", "SHOP B"]), st.sampled_from(["-1.00", "-2.00", "bad"]))

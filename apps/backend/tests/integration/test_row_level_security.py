@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -31,7 +33,7 @@ def own_rows(connection: psycopg.Connection, name: str) -> int:
         WITH import AS (
             INSERT INTO imports (user_id, file_name, action, layout) VALUES (%(user)s, 'f', 'append', '{}') RETURNING id
         ), rejection AS (
-            INSERT INTO import_rejections SELECT id, 1, 'no amount' FROM import
+            INSERT INTO import_rejections SELECT id, 1, 1, 'no amount' FROM import
         ), transaction AS (
             INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
             VALUES (%(user)s, 'a', '2025-01-01', -1, 'x', sha256('x')) RETURNING id
@@ -69,11 +71,69 @@ def test_a_connection_that_names_no_user_sees_nothing(two_users: tuple[int, int]
         assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,)
 
 
+@pytest.fixture
+def three_categories(two_users: tuple[int, int], admin_connection: psycopg.Connection) -> tuple[int, int]:
+    """A category of each user, called after its owner, and one that all share."""
+    for name, owner in [("one", two_users[0]), ("two", two_users[1]), ("shared", None)]:
+        admin_connection.execute("INSERT INTO categories (name, user_id) VALUES (%s, %s)", [name, owner])
+    return two_users
+
+
+def category_names(connection: psycopg.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM categories").fetchall()}
+
+
+def test_a_request_sees_its_user_s_categories_and_the_shared_ones(three_categories: tuple[int, int]) -> None:
+    for user_id, expected in zip(three_categories, [{"one", "shared"}, {"two", "shared"}], strict=True):
+        with session_for_user(user_id) as session:
+            assert set(session.scalars(text("SELECT name FROM categories"))) == expected
+
+
+def test_a_connection_that_names_no_user_sees_shared_categories_alone(three_categories: tuple[int, int]) -> None:
+    assert three_categories
+    url = database_url("app").set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url) as connection:
+        assert category_names(connection) == {"shared"}
+
+
+@pytest.mark.parametrize("statement", ["UPDATE categories SET name = name || ', mine'", "DELETE FROM categories"])
+def test_a_request_changes_its_own_categories_and_no_shared_or_foreign_ones(
+    three_categories: tuple[int, int], admin_connection: psycopg.Connection, statement: str
+) -> None:
+    with session_for_user(three_categories[0]) as session:
+        session.execute(text(statement))
+    assert category_names(admin_connection) - {"one, mine"} == {"two", "shared"}
+
+
+@pytest.mark.parametrize("owner", ["NULL", ":other"])
+def test_a_request_adds_no_category_for_all_and_none_for_another_user(
+    three_categories: tuple[int, int], owner: str
+) -> None:
+    statement = text(f"INSERT INTO categories (name, user_id) VALUES ('mine', {owner})")
+    with (
+        pytest.raises(ProgrammingError, match="row-level security"),
+        session_for_user(three_categories[0]) as session,
+    ):
+        session.execute(statement, {"other": three_categories[1]} if owner == ":other" else {})
+
+
+@pytest.mark.parametrize("owner", ["NULL", ":other"])
+def test_a_request_gives_its_category_neither_to_all_nor_to_another_user(
+    three_categories: tuple[int, int], owner: str
+) -> None:
+    statement = text(f"UPDATE categories SET user_id = {owner} WHERE name = 'one'")
+    with (
+        pytest.raises(ProgrammingError, match="row-level security"),
+        session_for_user(three_categories[0]) as session,
+    ):
+        session.execute(statement, {"other": three_categories[1]} if owner == ":other" else {})
+
+
 def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[int, int]) -> None:
     pid = text("SELECT pg_backend_pid()")
     with session_for_user(two_users[0]) as session:
         assert session.query(Transaction).count() == 1
-        first = session.execute(pid).scalar_one()
+        first: int = session.execute(pid).scalar_one()
     with Session(get_engine("app")) as session:
         assert session.execute(pid).scalar_one() == first, "the pool gave another connection; nothing was proved"
         assert session.query(Transaction).count() == 0
@@ -123,12 +183,10 @@ def test_get_db_gives_the_local_user_s_session(
 ) -> None:
     assert two_users
     local = own_rows(admin_connection, "local")
-    sessions = get_db()
-    db = next(sessions)
-    transaction = db.query(Transaction).one()
-    assert transaction.user_id == local
-    assert transaction.label is not None
-    assert transaction.label.label == "Groceries"
-    assert transaction.features is not None
-    assert transaction.features.tokens == ["x"]
-    sessions.close()
+    with contextmanager(get_db)() as db:
+        transaction = db.query(Transaction).one()
+        assert transaction.user_id == local
+        assert transaction.label is not None
+        assert transaction.label.label == "Groceries"
+        assert transaction.features is not None
+        assert transaction.features.tokens == ["x"]

@@ -94,6 +94,21 @@ def test_labels_and_features_go_with_their_transaction_and_leave_a_removal_event
     assert events == [(transaction, user_id, "Groceries"), (transaction, user_id, None)]
 
 
+def test_with_a_user_goes_everything_that_is_theirs(admin_connection: psycopg.Connection, user_id: int) -> None:
+    populate(admin_connection, add_transaction(admin_connection, user_id))
+    admin_connection.execute(
+        """
+        INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates)
+        VALUES (1, %s, 'auto', 'rule', '[]')
+        """,
+        [user_id],
+    )
+    admin_connection.execute("DELETE FROM users WHERE id = %s", [user_id])
+    for table in ("transactions", "transaction_labels", "ml_features", "label_events"):
+        assert admin_connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (0,), table
+    assert admin_connection.execute("SELECT user_id FROM suggestion_events").fetchone() == (None,)
+
+
 def test_schema_goes_from_empty_to_head_and_back_with_rows_in_it(
     admin_connection: psycopg.Connection, user_id: int
 ) -> None:

@@ -230,13 +230,16 @@ def test_a_row_that_came_again_is_still_missing_as_of_the_time_when_it_was_gone(
     ledger = Ledger(admin_connection, tmp_path)
     later = Later(ledger, ledger.import_ended)
     later.delete_row(7)
-    now = admin_connection.execute("SELECT clock_timestamp()").fetchone()
-    assert now is not None
-    gone = ledger.as_of(now[0], strict=True)
+    row = admin_connection.execute("SELECT max(deleted_at), clock_timestamp() FROM transactions").fetchone()
+    assert row is not None
+    # The very moment of the deletion, at which the row was still there, and one behind it.
+    moments = row
+    before = [ledger.as_of(moment, strict=True) for moment in moments]
+    assert before[0] != before[1]
     later.restore_rows(0)
-    assert ledger.as_of(now[0], strict=True) == gone
+    assert [ledger.as_of(moment, strict=True) for moment in moments] == before
     with planted(admin_connection, "NOT transactions.deleted_periods @> moment", "true"):
-        assert ledger.as_of(now[0], strict=True) != gone
+        assert [ledger.as_of(moment, strict=True) for moment in moments] == [before[0], before[0]]
 
 
 def test_a_leak_planted_in_the_features_is_found(

@@ -22,19 +22,20 @@ _CURRENCY = r"\p{L}{0,3}\p{Sc}|[A-Z]{3}|(?i:kr|zł|kč|ft|lei|rs|fr|eur|sfr)\.?"
 _SHAPE = (
     (
         r"^(?P<open>\()?\s*(?P<sign1>[-+])?\s*(?P<currency1>CURRENCY|R)?\s*(?P<sign2>[-+])?\s*"
-        r"(?P<number>\d(?:[\d.,'\u2019SPACES]*\d)?[.,]?|[.,]\d+)"
+        r"(?P<number>[0-9](?:[0-9.,'\u2019SPACES]*[0-9])?[.,]?|[.,][0-9]+)"
         r"\s*(?P<sign3>[-+])?\s*(?P<currency2>CURRENCY)?\s*(?P<sign4>[-+])?\s*(?P<close>\))?\s*"
         r"(?P<mark>(?i:CR|DR|DB|C|D|H|S)\.?)?$"
     )
     .replace("CURRENCY", _CURRENCY)
     .replace("SPACES", _SPACES)
 )
+_OTHER_DIGITS = r"[\p{Nd}--0-9]"
 _SYMBOLS = {"€": "EUR", "£": "GBP"}
 
 # Whole part with its thousands separators, by decimal mark. A group never starts with 0: 0.500 is a fraction.
 _GROUPED = (
-    r"^(?:\d+|[1-9]\d{0,2}(?:SEPARATOR\d{3})+|[1-9]\d{0,2}(?:['\u2019]\d{3})+|[1-9]\d{0,2}(?:[SPACES]\d{3})+"
-    r"|[1-9]\d?(?:SEPARATOR\d{2})+SEPARATOR\d{3})?(?:DECIMAL\d*)?$"
+    r"^(?:[0-9]+|[1-9][0-9]{0,2}(?:SEPARATOR[0-9]{3})+|[1-9][0-9]{0,2}(?:['\u2019][0-9]{3})+|[1-9][0-9]{0,2}(?:[SPACES][0-9]{3})+"
+    r"|[1-9][0-9]?(?:SEPARATOR[0-9]{2})+SEPARATOR[0-9]{3})?(?:DECIMAL[0-9]*)?$"
 ).replace("SPACES", _SPACES)
 _NUMBER = {
     ".": _GROUPED.replace("SEPARATOR", ",").replace("DECIMAL", r"\."),
@@ -75,7 +76,7 @@ def _parts(texts: pl.Series) -> pl.DataFrame:
 
 def _digits(number: pl.Expr, decimal: str) -> pl.Expr:
     """Digits with "." as the only separator; null where the decimal mark does not fit."""
-    bare = number.str.replace_all(rf"[^\d{decimal}]", "")
+    bare = number.str.replace_all(rf"[^0-9{decimal}]", "")
     return pl.when(number.str.contains(_NUMBER[decimal])).then(bare.str.replace(decimal, ".", literal=True))
 
 
@@ -95,16 +96,18 @@ def read_amounts(texts: pl.Series, decimal: str) -> pl.DataFrame:
     digits = pl.col("digits")
     # The cast rounds, so more decimals are found in the text.
     problem = (
-        pl.when(digits.is_null())
+        pl.when(digits.is_null() & pl.col("text").str.contains(_OTHER_DIGITS))
+        .then(pl.lit("has digits other than 0 to 9"))
+        .when(digits.is_null())
         .then(pl.lit("is not a number"))
-        .when(digits.str.contains(r"\.\d\d\d*[1-9]"))
+        .when(digits.str.contains(r"\.[0-9][0-9][0-9]*[1-9]"))
         .then(pl.lit("has more than 2 decimals"))
         .when(digits.cast(AMOUNT, strict=False).is_null())
         .then(pl.lit("has more than 16 digits before the decimals"))
     )
-    parts = _parts(distinct).with_columns(digits=_digits(pl.col("number"), decimal)).with_columns(problem=problem)
+    parts = _parts(distinct).with_columns(text=distinct, digits=_digits(pl.col("number"), decimal))
     value = pl.when(pl.col("problem").is_null()).then(digits).cast(AMOUNT)
-    known = parts.select("negative", "mark", "currency", "problem", text=distinct, value=value)
+    known = parts.with_columns(problem=problem).select("text", "negative", "mark", "currency", "problem", value=value)
     every = pl.DataFrame({"text": texts})
     return every.join(known, on="text", how="left", nulls_equal=True, maintain_order="left").drop("text")
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from app.errors import AmbiguousInput, InvalidInput
 from app.services.statements import amounts, columns, dates
-from app.services.statements.readings import Readings
+from app.services.statements.readings import Readings, filled
 from app.services.statements.signs import is_debit
 
 if TYPE_CHECKING:
@@ -69,17 +69,13 @@ def _cells(table: Table) -> dict[str, pl.Series]:
     return dict(zip(table.names, (text.str.strip_chars() for text in texts), strict=True))
 
 
-def _filled(cells: pl.Series) -> pl.Series:
-    return cells.filter(cells != "")
-
-
 def _listed(names: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
 def _drop_misnamed(named: dict[str, str], cells: Mapping[str, pl.Series]) -> None:
     """Take back what the contents belie: "Valuta" is a date to some banks and a currency to others."""
-    codes = _filled(cells[named["currency"]]) if "currency" in named else pl.Series(dtype=pl.String)
+    codes = filled(cells[named["currency"]]) if "currency" in named else pl.Series(dtype=pl.String)
     if len(codes) and not codes.str.contains(r"^(?:\p{L}{3}|\p{L}{0,2}\p{Sc})$").any():
         del named["currency"]
     others = [name for name in cells if name not in named.values()]
@@ -90,7 +86,7 @@ def _drop_misnamed(named: dict[str, str], cells: Mapping[str, pl.Series]) -> Non
 
 def _share(gather: Callable[[Readings, pl.Series], None], cells: pl.Series) -> float:
     """The part of the distinct values that can be read."""
-    distinct = _filled(cells).unique()
+    distinct = filled(cells).unique()
     evidence = Readings()
     gather(evidence, distinct)
     return evidence.readable / len(distinct) if len(distinct) else 0.0
@@ -145,7 +141,7 @@ def _amount_columns(free: list[str], cells: Mapping[str, pl.Series]) -> list[str
     numbers = [
         name for name in numbers if not any(_runs(cells[name], cells[other]) for other in numbers if other != name)
     ]
-    fractions = [name for name in numbers if cells[name].str.contains(r"[.,]\d{2}\D*$").any()]
+    fractions = [name for name in numbers if cells[name].str.contains(r"[.,][0-9]{2}[^0-9]*$").any()]
     return fractions or numbers
 
 
@@ -163,7 +159,7 @@ def _runs(balance: pl.Series, steps: pl.Series) -> bool:
 
 def _decimals(cells: pl.Series) -> pl.Series:
     evidence = Readings()
-    amounts.gather(evidence, _filled(cells))
+    amounts.gather(evidence, filled(cells))
     mark = next(iter(evidence.candidates()), ".")
     read = amounts.read_amounts(cells, mark)
     return read.select(pl.when("negative").then(-pl.col("value")).otherwise("value")).to_series()
@@ -174,16 +170,14 @@ def _text_columns(free: list[str], cells: Mapping[str, pl.Series]) -> list[str]:
     words = [
         name
         for name in free
-        if _filled(cells[name]).str.contains(r"\p{L}{2}").mean() not in (None, 0.0)
+        if filled(cells[name]).str.contains(r"\p{L}{2}").mean() not in (None, 0.0)
         and _share(dates.gather, cells[name]) < _MOST
         and _share(amounts.gather, cells[name]) < _MOST
     ]
-    telling = [name for name in words if _filled(cells[name]).n_unique() > 1]
+    telling = [name for name in words if filled(cells[name]).n_unique() > 1]
     return telling or words
 
 
 def _all_indicators(cells: pl.Series) -> bool:
-    filled = _filled(cells).unique()
-    return bool(len(filled)) and bool(
-        filled.to_frame("word").select(is_debit(pl.col("word")).is_not_null().all()).item()
-    )
+    words = filled(cells).unique()
+    return bool(len(words)) and bool(words.to_frame("word").select(is_debit(pl.col("word")).is_not_null().all()).item())

@@ -232,28 +232,33 @@ def read_raw(
     positions = {field: layout.names.index(column) for field, column in layout.columns.items()}
     owner = "the header" if layout.header_line else "the file"
     numbers: list[int] = []
+    starts: list[int] = []
     flat: list[str] = []  # all cells in one list: a list for each record would keep the garbage collector busy
-    rejected: list[tuple[int, str]] = []
+    rejected: list[tuple[int, int, str]] = []
 
     def batch() -> RawBatch:
         texts = {field: pl.Series(flat[position::width], dtype=pl.String) for field, position in positions.items()}
-        return RawBatch(pl.DataFrame({"line": pl.Series(numbers, dtype=pl.Int64), **texts}), list(rejected))
+        places = {"record": pl.Series(numbers, dtype=pl.Int64), "line": pl.Series(starts, dtype=pl.Int64)}
+        return RawBatch(pl.DataFrame({**places, **texts}), list(rejected))
 
     with open_text(path, layout.encoding, progress) as text:
         lines = islice(read_lines(text), layout.first_line - 1, None)
-        for number, record in read_records(lines, layout.delimiter or ","):
-            line = number + layout.first_line - 1
+        records = read_records(lines, layout.delimiter or ",")
+        for number, (start, record) in enumerate(records, start=1):
+            line = start + layout.first_line - 1
             if isinstance(record, str):
-                rejected.append((line, record))
+                rejected.append((number, line, record))
             elif cells := _fit(record, width):
-                numbers.append(line)
+                numbers.append(number)
+                starts.append(line)
                 flat.extend(cells)
             else:
                 count = f"{len(record)} column{'s' if len(record) > 1 else ''}"
-                rejected.append((line, f"{count} where {owner} has {width}"))
+                rejected.append((number, line, f"{count} where {owner} has {width}"))
             if len(numbers) + len(rejected) == batch_size:
                 yield batch()
                 numbers.clear()
+                starts.clear()
                 flat.clear()
                 rejected.clear()
         if numbers or rejected:

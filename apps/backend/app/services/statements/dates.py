@@ -42,24 +42,28 @@ _MONTH = "(?P<month>" + "|".join(sorted(_MONTH_NUMBER, key=len, reverse=True)) +
 # The end of a value that holds a time; a zone is matched to be left out, since the wall clock is what counts.
 _DAY_AND_TIME = (
     r"(?i)^(?P<day>.*?)(?:(?:^|T|,?\s+)"
-    r"(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d{1,9})?)?(?:\s*(?P<half>[ap])\.?m\.?)?"
-    r"(?:\s*(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?))?)?$"
+    r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,][0-9]{1,9})?)?(?:\s*(?P<half>[ap])\.?m\.?)?"
+    r"(?:\s*(?:Z|UTC|GMT|[+-][0-9]{2}(?::?[0-9]{2})?))?)?$"
 )
 
 # A year of two digits comes first only in yy-mm-dd; read into 31/12/24 as well, it would make every
 # short day-first date a question. Other such files can be given as a pattern.
 _SHAPES = {
-    "dmy": r"^(?P<day>\d{1,2})[-/. ] ?(?P<month>\d{1,2})[-/.' ] ?(?P<year>\d{4}|\d{2})\.?$",
-    "mdy": r"^(?P<month>\d{1,2})[-/. ] ?(?P<day>\d{1,2})[-/.' ] ?(?P<year>\d{4}|\d{2})\.?$",
-    "ymd": r"^(?P<year>\d{4}[-/. ]|\d{2}-) ?(?P<month>\d{1,2})[-/. ] ?(?P<day>\d{1,2})\.?$",
+    "dmy": r"^(?P<day>[0-9]{1,2})[-/. ] ?(?P<month>[0-9]{1,2})[-/.' ] ?(?P<year>[0-9]{4}|[0-9]{2})\.?$",
+    "mdy": r"^(?P<month>[0-9]{1,2})[-/. ] ?(?P<day>[0-9]{1,2})[-/.' ] ?(?P<year>[0-9]{4}|[0-9]{2})\.?$",
+    "ymd": r"^(?P<year>[0-9]{4}[-/. ]|[0-9]{2}-) ?(?P<month>[0-9]{1,2})[-/. ] ?(?P<day>[0-9]{1,2})\.?$",
 }
-_COMPACT = {"dmy": r"^(\d\d)(\d\d)(\d{4})$", "mdy": r"^(\d\d)(\d\d)(\d{4})$", "ymd": r"^(\d{4})(\d\d)(\d\d)$"}
+_COMPACT = {
+    "dmy": r"^([0-9][0-9])([0-9][0-9])([0-9]{4})$",
+    "mdy": r"^([0-9][0-9])([0-9][0-9])([0-9]{4})$",
+    "ymd": r"^([0-9]{4})([0-9][0-9])([0-9][0-9])$",
+}
 
 _GAP = r"(?:st|nd|rd|th|º|\.)?(?:[-/., ]|\bde\b)*"
 _SPELLED = (
-    rf"(?i)^(?P<day>\d{{1,2}}){_GAP}{_MONTH}{_GAP}(?P<year>\d{{4}}|\d{{2}})$",
-    rf"(?i)^{_MONTH}{_GAP}(?P<day>\d{{1,2}}){_GAP}(?P<year>\d{{4}}|\d{{2}})$",
-    rf"(?i)^(?P<year>\d{{4}}){_GAP}{_MONTH}{_GAP}(?P<day>\d{{1,2}})$",
+    rf"(?i)^(?P<day>[0-9]{{1,2}}){_GAP}{_MONTH}{_GAP}(?P<year>[0-9]{{4}}|[0-9]{{2}})$",
+    rf"(?i)^{_MONTH}{_GAP}(?P<day>[0-9]{{1,2}}){_GAP}(?P<year>[0-9]{{4}}|[0-9]{{2}})$",
+    rf"(?i)^(?P<year>[0-9]{{4}}){_GAP}{_MONTH}{_GAP}(?P<day>[0-9]{{1,2}})$",
 )
 
 
@@ -71,8 +75,7 @@ def split_times(texts: pl.Series) -> pl.DataFrame:
 
     Returns:
         `day` (String, what stands before the time, perhaps ""; null for what is too long to be a date)
-        and `time` (Time, null where none is written). Midnight is what banks write when they know no time,
-        so it is null as well.
+        and `time` (Time, null where none is written and at midnight).
     """
     texts = texts.set(texts.str.len_bytes() > _LONGEST, None)
     if not texts.str.contains(":", literal=True).any():
@@ -84,12 +87,13 @@ def split_times(texts: pl.Series) -> pl.DataFrame:
     time = clock.str.to_time("%H:%M:%S", strict=False)
     return parts.select(
         day=pl.coalesce(pl.col("day"), texts).str.strip_chars(),
-        time=_unless_midnight(time),
-    )
+        time=time,
+    ).with_columns(no_time_at_midnight("time"))
 
 
-def _unless_midnight(time: pl.Expr) -> pl.Expr:
-    return pl.when(time != pl.time(0)).then(time)
+def no_time_at_midnight(column: str) -> pl.Expr:
+    """A column of Time or Datetime, null at midnight: that is what banks write when they know no time."""
+    return pl.when(pl.col(column).dt.time() != pl.time(0)).then(column).alias(column)
 
 
 def read_dates(texts: pl.Series, date_format: str) -> pl.DataFrame:
@@ -110,7 +114,7 @@ def read_dates(texts: pl.Series, date_format: str) -> pl.DataFrame:
     read = split.join(known, on="day", how="left", nulls_equal=True, maintain_order="left")
     if "time" not in read.columns:
         time = pl.col("day").str.to_datetime(date_format, strict=False).dt.time()
-        read = read.with_columns(time=_unless_midnight(time))
+        read = read.with_columns(time=time).with_columns(no_time_at_midnight("time"))
     return read.select("date", "time", "problem")
 
 
@@ -167,7 +171,7 @@ def _iso_by_order(days: pl.Series, order: str) -> pl.Series:
 def _iso(parts: pl.DataFrame) -> pl.Series:
     year = pl.col("year").str.strip_chars_end("-/. ")
     century = pl.when(year.cast(pl.Int32) <= _LAST_TWO_DIGIT_YEAR).then(pl.lit("20")).otherwise(pl.lit("19"))
-    full = pl.when(year.str.contains(r"^\d{2}$")).then(century + year).otherwise(year)
+    full = pl.when(year.str.contains(r"^[0-9]{2}$")).then(century + year).otherwise(year)
     return parts.select(pl.format("{}-{}-{}", full, "month", "day")).to_series()
 
 

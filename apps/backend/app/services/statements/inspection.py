@@ -10,12 +10,13 @@ import polars as pl
 
 from app.errors import InvalidInput
 from app.services.statements import amounts, columns, csv_file, dates, ofx, qif
+from app.services.statements.accounts import mask_account
 from app.services.statements.content import find_columns
 from app.services.statements.layout import StatementLayout, StatementOptions
 from app.services.statements.parse import read_currencies, read_mccs, read_raw
-from app.services.statements.readings import Readings
+from app.services.statements.readings import Readings, filled
 from app.services.statements.signs import SignEvidence
-from app.services.statements.source import find_encoding, find_format
+from app.services.statements.source import clean_text, find_encoding, find_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ def inspect_statement(
         AmbiguousInput: The file can be read in more than one way; the error names the option that decides.
         InvalidInput: The file is not a statement, or an option does not fit it.
     """
-    form = find_format(path, filename or path.name)
+    form = find_format(path, clean_text(filename or path.name))
     encoding, warnings = (options.encoding, ()) if options.encoding else find_encoding(path)
     layout = StatementLayout(format=form, encoding=encoding, warnings=warnings)
     layout = _csv_layout(path, layout, options) if form == "csv" else _tagged_layout(layout, options)
@@ -85,7 +86,7 @@ def _account_in(preamble: tuple[tuple[str, ...], ...]) -> str | None:
         name, _, value = " ".join(cell.strip() for cell in cells if cell.strip()).replace(";", ":").partition(":")
         number = value.strip() or next((cell.strip() for cell in cells[1:] if cell.strip()), "")
         if number and columns.normalise(name.removesuffix(number)) in columns.SYNONYMS["account"]:
-            return ofx.mask_account(number)
+            return mask_account(number)
     return None
 
 
@@ -113,19 +114,15 @@ class _Evidence:
         rows = raw.rows.with_columns(pl.selectors.string().str.strip_chars())
         if rows.is_empty():
             return
-        dates.gather(self.days, _filled(rows["date"]))
+        dates.gather(self.days, filled(rows["date"]))
         for name in ("amount", "debit", "credit"):
             if name in rows.columns:
-                amounts.gather(self.marks, _filled(rows[name]))
+                amounts.gather(self.marks, filled(rows[name]))
         self.signs.add(rows)
         for name, read in (("mcc", read_mccs), ("currency", read_currencies)):
             if name in rows.columns:
-                texts = _filled(rows[name])
+                texts = filled(rows[name])
                 self.unknown[name] += read(texts).null_count()
-
-
-def _filled(texts: pl.Series) -> pl.Series:
-    return texts.filter(texts != "")
 
 
 def _decide(layout: StatementLayout, options: StatementOptions, evidence: _Evidence) -> StatementLayout:
@@ -135,9 +132,7 @@ def _decide(layout: StatementLayout, options: StatementOptions, evidence: _Evide
     if evidence.rows:
         date_format = date_format or dates.decide(evidence.days, layout.columns["date"])
         decimal = decimal or amounts.decide(evidence.marks, "' and '".join(money))
-    signs = evidence.signs.decide(found)
-    if options.spending == "positive" and signs not in ("written", "credit_marked"):
-        raise InvalidInput("The file says itself what is debit and what is credit; leave out --spending positive.")
+    signs = evidence.signs.decide(layout.columns, options.spending)
     warnings = list(layout.warnings)
     if not evidence.records:
         warnings.append("The file has no records.")

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from app.errors import InvalidInput
 from app.services.statements.columns import FIELDS
 from app.services.statements.dates import ORDERS, check_pattern
+from app.services.statements.source import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.services.statements.signs import Signs
 
+# What a row may hold; longer values do not fit an index of the database, which ends at some 2,700 bytes.
+MAX_CHARACTERS = {"account": 200, "description": 1_000, "channel_hint": 200, "category": 200, "external_id": 200}
+MAX_BYTES = 2_000
+
+# Python's own notations; what they decode to is not what the file shows.
+_NOTATIONS = frozenset(("utf-7", "unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"))
 _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 
 
@@ -23,7 +30,7 @@ class StatementOptions:
     """What the person says about the file; None leaves it to the file itself.
 
     Attributes:
-        account: Account of every row, whatever the file says.
+        account: Account of every row, whatever the file says; up to 200 characters.
         columns: Field to column name in the file, such as {"date": "Buchungstag"}; fields are
             `columns.FIELDS`. Columns without a header are called "column 1", "column 2" and so on.
         date_format: "dmy", "mdy", "ymd" or a strptime pattern.
@@ -42,11 +49,16 @@ class StatementOptions:
     spending: str = "negative"
 
     def __post_init__(self) -> None:
-        """Refuse values that no file could satisfy.
+        """Take out characters that no text has, and refuse values that no file could satisfy.
 
         Raises:
             InvalidInput: An option has a value outside its range.
         """
+        for option in fields(self):
+            said = getattr(self, option.name)
+            if isinstance(said, str):
+                object.__setattr__(self, option.name, clean_text(said))
+        object.__setattr__(self, "columns", {name: clean_text(column) for name, column in self.columns.items()})
         unknown = sorted(set(self.columns) - set(FIELDS))
         if unknown:
             raise InvalidInput(f"There is no field {unknown[0]!r}; the fields are {', '.join(FIELDS)}.")
@@ -56,8 +68,10 @@ class StatementOptions:
             raise InvalidInput(f"The decimal mark is '.' or ',', not {self.decimal!r}.")
         if self.date_format is not None and self.date_format not in ORDERS:
             check_pattern(self.date_format)
-        if self.account is not None and not self.account.replace("\0", "").strip():
+        if self.account is not None and not self.account.strip():
             raise InvalidInput("The account name is empty.")
+        if self.account is not None and len(self.account) > MAX_CHARACTERS["account"]:
+            raise InvalidInput(f"The account name is longer than {MAX_CHARACTERS['account']} characters.")
         self._check_delimiter()
         self._check_encoding()
 
@@ -65,17 +79,19 @@ class StatementOptions:
         if self.delimiter is None:
             return
         mark = self.delimiter_mark
-        if mark is None or len(mark) != 1 or mark in '"\r\n\0 ':
+        if mark is None or len(mark) != 1 or mark in '"\r\n ':
             raise InvalidInput(f"The delimiter is one character such as ; or the word tab, not {self.delimiter!r}.")
 
     def _check_encoding(self) -> None:
         if self.encoding is None:
             return
         try:
-            codecs.lookup(self.encoding)
-            b"a".decode(self.encoding)
+            "a".encode(self.encoding)  # unlike a lookup, refuses what is no text encoding, such as base64
+            known = codecs.lookup(self.encoding).name not in _NOTATIONS
         except (LookupError, ValueError):
-            raise InvalidInput(f"There is no text encoding {self.encoding!r}; try utf-8 or cp1252.") from None
+            known = False
+        if not known:
+            raise InvalidInput(f"There is no text encoding {self.encoding!r}; try utf-8 or cp1252.")
 
     @property
     def delimiter_mark(self) -> str | None:

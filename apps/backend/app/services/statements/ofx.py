@@ -15,15 +15,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from app.errors import InvalidInput
-from app.services.statements.raw import RawBatch, gather_batches
-from app.services.statements.source import MAX_LINE, open_text
+from app.services.statements.accounts import mask_account
+from app.services.statements.source import MAX_LINE, clean_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
     from typing import TextIO
-
-    from app.services.statements.layout import StatementLayout
 
 COLUMNS = {
     "date": "DTPOSTED",
@@ -43,28 +40,19 @@ _TOKEN = re.compile(
 )
 _FORBIDDEN = re.compile(r"<!(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _BORDERS = frozenset(("STMTTRN", "/STMTTRN", "/BANKTRANLIST", "BANKTRANLIST", "/OFX"))
-_SHOWN = 4
-_POSTED = re.compile(r"(\d{8})(?:(\d{2})(\d{2})(\d{2})?)?")
+_OWNERS = frozenset(("BANKACCTFROM", "CCACCTFROM", "INVACCTFROM"))
+_POSTED = re.compile(r"([0-9]{8})(?:([0-9]{2})([0-9]{2})([0-9]{2})?)?")
 # Banks that know no time write noon, so that no time zone can move the date.
 _NO_TIME = frozenset(("00:00:00", "12:00:00"))
 
 
-def read_raw(
-    path: Path, layout: StatementLayout, batch_size: int, progress: Callable[[int], None] | None = None
-) -> Iterator[RawBatch]:
-    """Read the transactions of an OFX file.
-
-    Args:
-        path: The file.
-        layout: Of it only the encoding is used.
-        batch_size: Records in a batch.
-        progress: Called with the bytes of the stored file that have been read.
+def read_transactions(text: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each transaction of an OFX file with the line where it starts, as the texts of the fields in COLUMNS.
 
     Raises:
         InvalidInput: The file declares a document type or entities, or is not OFX.
     """
-    with open_text(path, layout.encoding, progress) as text:
-        yield from gather_batches(_transactions(_elements(text)), tuple(COLUMNS), batch_size)
+    return _transactions(_elements(text))
 
 
 def _elements(text: TextIO) -> Iterator[tuple[int, str, str]]:
@@ -74,7 +62,7 @@ def _elements(text: TextIO) -> Iterator[tuple[int, str, str]]:
     """
     line, window = 1, ""
     for chunk in chain(iter(partial(text.read, _CHUNK), ""), [None]):
-        window += (chunk or "").replace("\0", "")
+        window += clean_text(chunk or "")
         end = len(window) if chunk is None else _complete(window)
         if len(window) - end > MAX_LINE:
             raise InvalidInput("The OFX file holds an element of more than a million characters.")
@@ -106,12 +94,13 @@ def _line_ends(text: str) -> int:
 
 def _transactions(elements: Iterator[tuple[int, str, str]]) -> Iterator[tuple[int, dict[str, str]]]:
     """Each transaction with the line where it starts, in the account and currency of its statement."""
-    account = currency = last = ""
+    statement = {"BANKID": "", "ACCTID": "", "CURDEF": ""}
+    last = ""
     start, record, original = 0, dict[str, str](), False
     for line, tag, text in elements:
         if tag in _BORDERS:
             if record:
-                yield start, _fields(record, account, currency)
+                yield start, _fields(record, statement)
             start, record = line, {"STMTTRN": ""} if tag == "STMTTRN" else {}
         elif tag.endswith("ORIGCURRENCY"):
             original = not tag.startswith("/")
@@ -119,16 +108,16 @@ def _transactions(elements: Iterator[tuple[int, str, str]]) -> Iterator[tuple[in
             record[last] = record.get(last, "") + text
         elif record and not original and not tag.startswith("/"):
             record[tag] = record.get(tag, "").strip() or text
-        elif tag == "ACCTID":
-            account = mask_account(text)
-        elif tag == "CURDEF":
-            currency = text
+        elif tag in _OWNERS:
+            statement |= {"BANKID": "", "ACCTID": ""}  # the next account may be a card, which has no bank
+        elif tag in statement:
+            statement[tag] = text
         last = tag
     if record:
-        yield start, _fields(record, account, currency)
+        yield start, _fields(record, statement)
 
 
-def _fields(record: dict[str, str], account: str, currency: str) -> dict[str, str]:
+def _fields(record: dict[str, str], statement: dict[str, str]) -> dict[str, str]:
     posted = record.get("DTPOSTED", "").strip()
     day, hour, minute, second = match.groups() if (match := _POSTED.match(posted)) else (posted, None, None, None)
     time = f"{hour}:{minute}:{second or '00'}" if hour else ""
@@ -136,17 +125,11 @@ def _fields(record: dict[str, str], account: str, currency: str) -> dict[str, st
         "date": day,
         "posted_at": "" if time in _NO_TIME else time,
         "amount": record.get("TRNAMT", ""),
-        "currency": record.get("CURSYM") or currency,
+        "currency": record.get("CURSYM") or statement["CURDEF"],
         "merchant": record.get("NAME", ""),
         "memo": record.get("MEMO", ""),
-        "account": account,
+        "account": mask_account(statement["ACCTID"], statement["BANKID"]),
         "mcc": record.get("SIC", ""),
         "channel_hint": record.get("TRNTYPE", ""),
         "external_id": record.get("FITID", ""),
     }
-
-
-def mask_account(number: str) -> str:
-    """An account number of which only the last four characters can be read: "xxxx1234"."""
-    bare = "".join(character for character in number if character.isalnum())
-    return f"xxxx{bare[-4:]}" if len(bare) > _SHOWN else bare

@@ -13,7 +13,10 @@ from app.services.statements import csv_file, ofx, qif
 from app.services.statements.amounts import AMOUNT
 from app.services.statements.columns import FIELDS
 from app.services.statements.dates import ORDERS, read_dates, split_times
+from app.services.statements.layout import MAX_BYTES, MAX_CHARACTERS
 from app.services.statements.money import read_money, sentence
+from app.services.statements.raw import gather_batches
+from app.services.statements.source import open_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 ROW_SCHEMA = pl.Schema(
     {
+        "record": pl.Int64(),
         "line": pl.Int64(),
         "account": pl.String(),
         "date": pl.Date(),
@@ -37,7 +41,7 @@ ROW_SCHEMA = pl.Schema(
         "external_id": pl.String(),
     }
 )
-REJECTED_SCHEMA = pl.Schema({"line": pl.Int64(), "reason": pl.String()})
+REJECTED_SCHEMA = pl.Schema({"record": pl.Int64(), "line": pl.Int64(), "reason": pl.String()})
 
 _CURRENCY_SYMBOLS = {"€": "EUR", "£": "GBP"}
 
@@ -48,7 +52,10 @@ class StatementBatch:
 
     Attributes:
         rows: Typed rows, `ROW_SCHEMA`; spending is negative, `posted_at` is the bank's local time.
-        rejected: `line` (Int64, where the record starts) and `reason` (String).
+        rejected: `record`, `line` and `reason` (String).
+
+    In both, `record` (Int64) counts the records of the file from 1, good and bad, and tells them apart; `line`
+    (Int64) is where the record starts, which several may share.
     """
 
     rows: pl.DataFrame
@@ -84,16 +91,20 @@ def preview(path: Path, layout: StatementLayout, options: StatementOptions, *, l
         if rows.height >= limit:
             break
     shown = rows.head(limit)
-    last = shown["line"].max() if rows.height > limit else None
-    return StatementBatch(shown, rejected if last is None else rejected.filter(pl.col("line") < last))
+    last = shown["record"].max() if rows.height > limit else None
+    return StatementBatch(shown, rejected if last is None else rejected.filter(pl.col("record") < last))
 
 
 def read_raw(
     path: Path, layout: StatementLayout, batch_size: int, progress: Callable[[int], None] | None = None
 ) -> Iterator[RawBatch]:
     """Raw records of a file, by its format."""
-    reader = {"csv": csv_file.read_raw, "ofx": ofx.read_raw, "qif": qif.read_raw}[layout.format]
-    return reader(path, layout, batch_size, progress)
+    if layout.format == "csv":
+        yield from csv_file.read_raw(path, layout, batch_size, progress)
+        return
+    read_transactions = {"ofx": ofx.read_transactions, "qif": qif.read_transactions}[layout.format]
+    with open_text(path, layout.encoding, progress) as text:
+        yield from gather_batches(read_transactions(text), tuple(layout.columns), batch_size)
 
 
 def type_rows(raw: RawBatch, layout: StatementLayout, options: StatementOptions) -> StatementBatch:
@@ -102,6 +113,7 @@ def type_rows(raw: RawBatch, layout: StatementLayout, options: StatementOptions)
     dates = read_dates(texts["date"], layout.date_format)
     money = read_money(texts, layout.signs, layout.decimal, options.spending)
     typed = texts.select(
+        "record",
         "line",
         account=pl.lit(options.account) if options.account else pl.col("account").fill_null(layout.account),
         date=dates["date"],
@@ -119,14 +131,15 @@ def type_rows(raw: RawBatch, layout: StatementLayout, options: StatementOptions)
             sentence("date", pl.col("date"), pl.lit(dates["problem"])),
             money["reason"],
             pl.when(typed["description"].is_null()).then(pl.lit("no description")),
+            typed.select(_too_long()).to_series(),
         ).alias("reason")
     ).to_series()
     good = reason.is_null()
-    rejected = pl.DataFrame({"line": typed["line"], "reason": reason}).filter(~good)
+    rejected = typed.select("record", "line", reason=reason).filter(~good)
     broken = pl.DataFrame(raw.rejected, schema=REJECTED_SCHEMA, orient="row")
     return StatementBatch(
         typed.filter(good).match_to_schema(ROW_SCHEMA),
-        rejected.vstack(broken).sort("line") if broken.height else rejected,
+        rejected.vstack(broken).sort("record") if broken.height else rejected,
     )
 
 
@@ -134,7 +147,7 @@ def _texts(rows: pl.DataFrame) -> pl.DataFrame:
     """All fields as trimmed texts; what is blank or not in the file is null."""
     absent = pl.lit(None, pl.String)
     trimmed = {name: pl.col(name).str.strip_chars() if name in rows.columns else absent for name in FIELDS}
-    return rows.select("line", **{name: pl.when(text != "").then(text) for name, text in trimmed.items()})
+    return rows.select("record", "line", **{name: pl.when(text != "").then(text) for name, text in trimmed.items()})
 
 
 def _posted_at(texts: pl.Series, dates: pl.DataFrame, date_format: str) -> pl.Series:
@@ -160,6 +173,15 @@ def _description() -> pl.Expr:
     return pl.coalesce("description", joined, merchant, memo)
 
 
+def _too_long() -> pl.Expr:
+    """Why a row is too long to be stored, null where it is not."""
+    sizes = [(name, pl.col(name).str.len_chars(), most, "characters") for name, most in MAX_CHARACTERS.items()]
+    sizes += [(name, pl.col(name).str.len_bytes(), MAX_BYTES, "bytes of UTF-8") for name in MAX_CHARACTERS]
+    return pl.coalesce(
+        pl.when(size > most).then(pl.lit(f"{name} is longer than {most:,} {unit}")) for name, size, most, unit in sizes
+    )
+
+
 def read_currencies(texts: pl.Series) -> pl.Series:
     """Currency codes of three letters; null for anything else."""
     return texts.replace(_CURRENCY_SYMBOLS).str.to_uppercase().str.extract("^([A-Z]{3})$")
@@ -167,7 +189,7 @@ def read_currencies(texts: pl.Series) -> pl.Series:
 
 def read_mccs(texts: pl.Series) -> pl.Series:
     """Merchant category codes that ISO 18245 knows, as four digits; null for anything else."""
-    codes = texts.str.extract(r"^(\d{3,4})(?:\.0)?$").str.zfill(4)
+    codes = texts.str.extract(r"^([0-9]{3,4})(?:\.0)?$").str.zfill(4)
     unknown = [code for code in codes.unique().drop_nulls() if not _is_mcc(code)]
     return codes.replace(unknown, [None] * len(unknown)) if unknown else codes
 

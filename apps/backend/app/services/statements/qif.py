@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from app.services.statements.raw import RawBatch, gather_batches
-from app.services.statements.source import open_text, read_lines
+from app.services.statements.source import read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from app.services.statements.layout import StatementLayout
+    from collections.abc import Iterator
+    from typing import TextIO
 
 COLUMNS = {
     "date": "D",
@@ -27,26 +24,14 @@ _TRANSACTION_LISTS = frozenset(("bank", "ccard", "cash", "oth a", "oth l"))
 _NOT_A_CATEGORY = re.compile(r"^\[.*\]|^--split--$", re.IGNORECASE)
 
 
-def read_raw(
-    path: Path, layout: StatementLayout, batch_size: int, progress: Callable[[int], None] | None = None
-) -> Iterator[RawBatch]:
-    """Read the transactions of a QIF file.
+def read_transactions(text: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each transaction of a QIF file with the line where it starts, as the texts of the fields in COLUMNS.
 
-    Args:
-        path: The file.
-        layout: Of it only the encoding is used.
-        batch_size: Records in a batch.
-        progress: Called with the bytes of the stored file that have been read.
+    Lists of categories, securities and so on are left out.
     """
-    with open_text(path, layout.encoding, progress) as text:
-        yield from gather_batches(_transactions(read_lines(text)), tuple(COLUMNS), batch_size)
-
-
-def _transactions(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each transaction with the line where it starts. Lists of categories, securities and so on are left out."""
     section, account = "bank", ""
     start, codes = 0, dict[str, str]()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(text), start=1):
         code, value = line.strip()[:1], line.strip()[1:].strip()
         if code == "!":
             if codes and section in _TRANSACTION_LISTS:
@@ -61,7 +46,7 @@ def _transactions(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, str]]]:
             codes = {}
         elif code:
             start = start if codes else number
-            codes.setdefault(code.upper() if code != "$" else code, value)
+            codes.setdefault(code.upper(), value)
     if codes and section in _TRANSACTION_LISTS:
         yield start, _fields(codes, account)
 

@@ -16,12 +16,13 @@ class RawBatch:
     """Some consecutive records.
 
     Attributes:
-        rows: `line` (Int64) and one String column for each field that the file has.
-        rejected: Line and reason of each record that could not be taken apart.
+        rows: `record` (Int64, 1 for the first record of the file), `line` (Int64, where the record starts) and
+            one String column for each field that the file has.
+        rejected: Record, line and reason of each record that could not be taken apart.
     """
 
     rows: pl.DataFrame
-    rejected: list[tuple[int, str]] = field(default_factory=list)
+    rejected: list[tuple[int, int, str]] = field(default_factory=list)
 
     @property
     def record_count(self) -> int:
@@ -34,19 +35,23 @@ def gather_batches(
 ) -> Iterator[RawBatch]:
     """Batches of records that come one by one with their line and the texts of their fields."""
     numbers: list[int] = []
+    starts: list[int] = []
     texts: dict[str, list[str | None]] = {name: [] for name in fields}
 
     def batch() -> RawBatch:
         series = {name: pl.Series(values, dtype=pl.String) for name, values in texts.items()}
-        return RawBatch(pl.DataFrame({"line": pl.Series(numbers, dtype=pl.Int64), **series}))
+        places = {"record": pl.Series(numbers, dtype=pl.Int64), "line": pl.Series(starts, dtype=pl.Int64)}
+        return RawBatch(pl.DataFrame({**places, **series}))
 
-    for line, record in records:
-        numbers.append(line)
+    for number, (line, record) in enumerate(records, start=1):
+        numbers.append(number)
+        starts.append(line)
         for name, values in texts.items():
             values.append(record.get(name))
         if len(numbers) == batch_size:
             yield batch()
             numbers.clear()
+            starts.clear()
             for values in texts.values():
                 values.clear()
     if numbers:

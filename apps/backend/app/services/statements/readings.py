@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+def filled(texts: pl.Series) -> pl.Series:
+    """The values that are not blank."""
+    return texts.filter(texts != "")
+
+
 @dataclass
 class Readings:
     """Evidence for several readings of one column, gathered batch by batch.

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from app.errors import AmbiguousInput, InvalidInput
 from app.services.statements import amounts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # How spending is told from income.
 Signs = Literal[
     "written",  # the amounts carry their signs
     "credit_marked",  # only income is marked (12.00 CR); what is unmarked is spending
+    "marked",  # amounts are marked (12.00 DR); those that are not carry their signs
     "indicator",  # amounts have no sign, another column says debit or credit
     "pair",  # a debit and a credit column, both without signs
     "pair_written",  # a debit and a credit column, debits with a minus
@@ -75,8 +80,30 @@ class SignEvidence:
             for _, _, negative, count in _count(rows.select(said=nothing_said, text="debit")):
                 self.debits[negative] += count
 
-    def decide(self, columns: frozenset[str]) -> Signs:
-        """The convention that all rows follow."""
+    def decide(self, columns: Mapping[str, str], spending: str) -> Signs:
+        """The convention that all rows follow.
+
+        Args:
+            columns: Field to column name.
+            spending: "positive" when the person says that spending is written as positive amounts.
+
+        Raises:
+            AmbiguousInput: Some amounts are marked CR or DR, and nothing tells what the others are.
+            InvalidInput: Spending is said to be positive, but the file says itself what is spending.
+        """
+        signs = self._convention(columns)
+        if signs == "open" and spending != "positive":
+            raise AmbiguousInput(
+                f"Some amounts in column '{columns['amount']}' are marked CR or DR and others are not. "
+                "Mark all of them, unless those without a mark and without a minus are spending.",
+                option="spending",
+                choices=("positive",),
+            )
+        if signs not in ("open", "written") and spending == "positive":
+            raise InvalidInput("The file says itself what is debit and what is credit; leave out --spending positive.")
+        return "written" if signs == "open" else signs
+
+    def _convention(self, columns: Mapping[str, str]) -> Signs | Literal["open"]:
         if "amount" not in columns:
             return "pair_written" if self.debits[True] and not self.debits[False] else "pair"
         if "indicator" in columns:
@@ -84,11 +111,13 @@ class SignEvidence:
             plus_with_debit = sum(count for (said, _, negative), count in self.amounts.items() if said and not negative)
             minus = sum(count for (_, _, negative), count in self.amounts.items() if negative)
             return "written" if minus and minus == minus_with_debit and not plus_with_debit else "indicator"
-        marks = {mark for _, mark, _ in self.amounts}
-        return "credit_marked" if marks == {"C", None} and not self._any_negative() else "written"
-
-    def _any_negative(self) -> bool:
-        return any(negative for _, _, negative in self.amounts)
+        marks = {mark for _, mark, _ in self.amounts if mark}
+        signs_without_mark = {negative for _, mark, negative in self.amounts if not mark}
+        if not marks:
+            return "written"
+        if signs_without_mark and (len(marks) > 1 or len(signs_without_mark) > 1):
+            return "open"
+        return "credit_marked" if marks == {"C"} and signs_without_mark == {False} else "marked"
 
     def all_positive(self) -> bool:
         """Whether there are ten amounts or more, and none has a sign."""

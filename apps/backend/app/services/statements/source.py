@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_LINE = 1 << 20
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _CHUNK = 1 << 20
 _HEAD = 1 << 16
 _GZIP = b"\x1f\x8b"
@@ -76,6 +77,11 @@ class _Watched(RawIOBase):
         return count
 
 
+def clean_text(text: str) -> str:
+    """Text without NULs, which PostgreSQL refuses, and without halves of surrogate pairs, which are no text."""
+    return text if text.isascii() and "\0" not in text else _NO_TEXT.sub("", text)
+
+
 @contextmanager
 def open_bytes(path: Path, progress: Callable[[int], None] | None = None) -> Iterator[BufferedIOBase]:
     """Open a file, unpacking gzip by its content rather than its name.
@@ -122,7 +128,7 @@ def open_text(path: Path, encoding: str, progress: Callable[[int], None] | None 
 
 
 def read_lines(text: TextIO) -> Iterator[str]:
-    """Lines with their ends, without a byte order mark and without NULs, which PostgreSQL refuses.
+    """Lines with their ends, cleaned and without a byte order mark.
 
     A line of more than MAX_LINE characters is cut there, so that no file can fill the memory.
     """
@@ -131,7 +137,7 @@ def read_lines(text: TextIO) -> Iterator[str]:
     for piece in chain([first] if first else [], iter(partial(text.readline, MAX_LINE), "")):
         continues, cut = cut, len(piece) == MAX_LINE and piece[-1] not in "\r\n"
         if not continues:
-            yield piece.replace("\0", "") if "\0" in piece else piece
+            yield clean_text(piece)
 
 
 def find_format(path: Path, name: str) -> str:

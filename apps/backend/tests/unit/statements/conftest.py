@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _EMPTY_ROWS = pl.DataFrame(schema=ROW_SCHEMA)
-_NONE_REJECTED = pl.DataFrame(schema={"line": pl.Int64, "reason": pl.String})
+_NONE_REJECTED = pl.DataFrame(schema={"record": pl.Int64, "line": pl.Int64, "reason": pl.String})
 
 
 @dataclass
@@ -34,8 +34,11 @@ class Statement:
     def dates(self) -> list[str]:
         return [day.isoformat() for day in self.rows["date"]]
 
+    def records(self) -> list[int]:
+        return sorted([*self.rows["record"], *self.rejected["record"]])
+
     def reasons(self) -> dict[int, str]:
-        return dict(self.rejected.rows())
+        return dict(self.rejected.select("line", "reason").rows())
 
 
 def read_file(path: Path, **options: Any) -> Statement:
@@ -44,8 +47,9 @@ def read_file(path: Path, **options: Any) -> Statement:
     batches = list(read_statement(path, layout, given, batch_size=7))
     rows = pl.concat([_EMPTY_ROWS, *(batch.rows for batch in batches)])
     rejected = pl.concat([_NONE_REJECTED, *(batch.rejected for batch in batches)])
-    assert rows.height + rejected.height == layout.row_count
-    return Statement(layout, rows, rejected)
+    statement = Statement(layout, rows, rejected)
+    assert statement.records() == list(range(1, layout.row_count + 1))
+    return statement
 
 
 @pytest.fixture(scope="session")

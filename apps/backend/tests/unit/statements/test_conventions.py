@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from app.errors import AmbiguousInput, InvalidInput
+from app.services.statements import no_time_at_midnight, read_mccs
 from app.services.statements.amounts import read_amounts
 from app.services.statements.dates import MONTHS, read_dates
 
@@ -86,6 +87,14 @@ def test_the_time_beside_a_date_is_the_wall_clock_as_printed(read: Read, text: s
 def test_a_time_of_its_own_column_joins_the_date(read: Read) -> None:
     statement = read("Date,Time,Description,Amount\n31/01/2025,14:30,A,1.50\n31/01/2025,,B,1.50\n")
     assert statement.column("posted_at") == [datetime(2025, 1, 31, 14, 30), None]  # noqa: DTZ001 - no zone is the point
+
+
+def test_midnight_is_no_time_beside_a_date_or_alone() -> None:
+    midnight, noon = datetime(2025, 1, 31), datetime(2025, 1, 31, 12)  # noqa: DTZ001 - wall clocks
+    moments = pl.DataFrame({"at": [midnight, noon, None]})
+    assert moments.select(no_time_at_midnight("at"))["at"].to_list() == [None, noon, None]
+    times = moments.select(pl.col("at").dt.time())
+    assert times.select(no_time_at_midnight("at"))["at"].to_list() == [None, noon.time(), None]
 
 
 def test_a_pattern_may_hold_the_time(read: Read) -> None:
@@ -186,6 +195,8 @@ AMOUNTS = [
     ("NaN", ".", None),
     ("-", ".", None),
     ("٣", ".", None),
+    ("１２．５０", ".", None),
+    ("1٢.50", ".", None),
 ]
 
 
@@ -195,6 +206,17 @@ def test_an_amount_is_read_exactly_or_not_at_all(text: str, decimal: str, value:
     found = None if read["value"] is None else (-read["value"] if read["negative"] else read["value"])
     assert found == (None if value is None else Decimal(value))
     assert (read["problem"] is None) == (value is not None)
+
+
+@pytest.mark.parametrize("text", ["٣٫٥٠", "１２.50", "1٢.50"])
+def test_digits_of_other_scripts_are_refused_for_what_they_are(text: str) -> None:
+    assert read_amounts(pl.Series([text]), ".")["problem"].to_list() == ["has digits other than 0 to 9"]
+
+
+@pytest.mark.parametrize("text", ["٠٤/٠٣/2025", "２０２５-03-04", "2025-03-04 １4:05"])
+def test_dates_in_digits_of_other_scripts_are_no_dates(text: str) -> None:
+    for date_format in ("dmy", "ymd", "%Y-%m-%d"):
+        assert read_dates(pl.Series([text]), date_format)["date"].to_list() == [None]
 
 
 @pytest.mark.parametrize("amounts", [["1.000", "2.500"], ["1,000"], ["-1.234", "100"], ["1.000,00", "1,000.00"]])
@@ -227,3 +249,7 @@ def test_merchant_category_codes_are_checked_and_counted(read: Read) -> None:
     )
     assert statement.column("mcc") == ["5411", "0742", None, None, None]
     assert any(warning.startswith("2 values in 'mcc'") for warning in statement.layout.warnings)
+
+
+def test_codes_in_digits_of_other_scripts_are_no_codes() -> None:
+    assert read_mccs(pl.Series(["5411", "５４１１", "742.0"])).to_list() == ["5411", None, "0742"]

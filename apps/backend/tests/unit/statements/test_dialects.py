@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from encodings.aliases import aliases
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +83,40 @@ def test_every_dialect_gives_the_same_two_rows(read: Read, content: str) -> None
     assert statement.dates() == ["2025-01-31", "2025-02-01"]
     assert statement.amounts() == ["-3.50", "1000.00"]
     assert [text.split()[0] for text in statement.column("description")] == ["Coffee", "Pay"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf_8_sig"])
+def test_a_wide_encoding_may_be_said(read: Read, encoding: str) -> None:
+    content = "date,description,amount\n2025-01-31,Café,-3.50\n".encode(encoding)
+    assert read(content, encoding=encoding).column("description") == ["Café"]
+
+
+@pytest.mark.parametrize("encoding", sorted(set(aliases.values())))
+def test_no_encoding_brings_in_what_postgresql_cannot_hold(read: Read, encoding: str) -> None:
+    escapes = rb"\ud800 \x00 +2AA- \N{NULL} \0" + b"\xed\xa0\x80\x00\xd8\x00\x7e"
+    refusal = ""
+    try:
+        statement = read(b"date,description,amount\n2025-01-31,Shop" + escapes + b",-3.50\n", encoding=encoding)
+    except InvalidInput as error:
+        refusal = str(error)
+    text = refusal or " ".join([*statement.column("description"), *statement.reasons().values()])
+    assert "\0" not in text
+    assert text.encode()
+
+
+def test_what_a_person_says_is_cleaned_before_it_is_used(read: Read) -> None:
+    content = "date,description,amount\n2025-01-31,Shop,-3.50\n"
+    statement = read(content, account="Jo\ud800int\0", columns={"description": "descrip\udfff\0tion"})
+    assert statement.column("account") == ["Joint"]
+    with pytest.raises(InvalidInput, match="no column 'What'"):
+        read(content, columns={"description": "Wh\ud800at"})
+
+
+def test_a_file_name_that_is_no_text_does_not_spoil_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "statement"
+    path.touch()
+    with pytest.raises(InvalidInput, match=r"^mine is empty"):
+        inspect_statement(path, StatementOptions(), filename="mi\udcffne")
 
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252", "latin-1"]
@@ -215,6 +250,9 @@ def test_thousands_of_columns_are_refused(read: Read) -> None:
         read("date,description,amount" + ",x" * 5000 + "\n")
 
 
+NOTATIONS = ["unicode_escape", "RAW-unicode-escape", "idna", "punycode", "undefined", "utf-7", "U7", "rot13"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -225,6 +263,11 @@ def test_thousands_of_columns_are_refused(read: Read) -> None:
         ({"delimiter": "::"}, "one character"),
         ({"encoding": "utf-9"}, "encoding"),
         ({"encoding": "base64"}, "encoding"),
+        *[({"encoding": name}, "no text encoding") for name in NOTATIONS],
+        ({"delimiter": "\ud800"}, "one character"),
+        ({"delimiter": "\0"}, "one character"),
+        ({"account": "\ud800\0"}, "account name is empty"),
+        ({"account": "x" * 201}, "longer than 200 characters"),
         ({"columns": {"when": "date"}}, "no field 'when'"),
         ({"columns": {"date": "Day"}}, "no column 'Day'.*'date', 'description', 'amount'"),
         ({"account": " "}, "account"),
@@ -263,6 +306,57 @@ def test_only_positive_amounts_bring_a_warning(read: Read) -> None:
 def test_flipping_signs_that_other_columns_give_is_refused(read: Read) -> None:
     with pytest.raises(InvalidInput, match="leave out"):
         read("date,description,debit,credit\n2025-01-01,Coffee,1.00,\n", spending="positive")
+
+
+@pytest.mark.parametrize("amounts", [("3.50", "1000.00 CR"), ("3.50 DR", "1000.00 CR"), ("3.50 DR", "1000.00")])
+def test_flipping_signs_that_marks_give_is_refused(read: Read, amounts: tuple[str, str]) -> None:
+    content = f"date,description,amount\n2025-01-31,Coffee,{amounts[0]}\n2025-02-01,Pay,{amounts[1]}\n"
+    assert read(content).amounts() == ["-3.50", "1000.00"]
+    with pytest.raises(InvalidInput, match="leave out"):
+        read(content, spending="positive")
+
+
+@pytest.mark.parametrize(
+    ("amounts", "answered"),
+    [
+        (["1.00", "2.00 CR", "3.00 DR"], ["-1.00", "2.00", "-3.00"]),
+        (["1.00", "-2.00", "3.00 CR"], ["-1.00", "2.00", "3.00"]),
+    ],
+)
+def test_amounts_of_which_only_some_are_marked_are_a_question(
+    read: Read, amounts: list[str], answered: list[str]
+) -> None:
+    content = "date,description,amount\n" + "".join(f"2025-01-31,Shop,{amount}\n" for amount in amounts)
+    with pytest.raises(AmbiguousInput, match="marked CR or DR") as refusal:
+        read(content)
+    assert (refusal.value.option, refusal.value.choices) == ("spending", ("positive",))
+    assert read(content, spending="positive").amounts() == answered
+
+
+def test_values_too_long_for_an_index_are_rejected_by_name(read: Read) -> None:
+    wide = "date,description,amount,account,category,transaction id,type\n"
+    rows = [
+        ("d" * 1000, "a" * 200, "c" * 200, "i" * 200, "t" * 200),
+        ("d" * 1001, "a", "c", "i", "t"),
+        ("€" * 666, "a", "c", "i", "t"),
+        ("€" * 667, "a", "c", "i", "t"),
+        ("d", "a" * 201, "c", "i", "t"),
+        ("d", "a", "c" * 201, "i", "t"),
+        ("d", "a", "c", "i" * 201, "t"),
+        ("d", "a", "c", "i", "t" * 201),
+    ]
+    statement = read(
+        wide + "".join(f"2025-01-31,{text},-1.00,{','.join(others)}\n" for text, *others in rows), delimiter=","
+    )
+    assert statement.column("record") == [1, 3]
+    assert list(statement.reasons().values()) == [
+        "description is longer than 1,000 characters",
+        "description is longer than 2,000 bytes of UTF-8",
+        "account is longer than 200 characters",
+        "category is longer than 200 characters",
+        "external_id is longer than 200 characters",
+        "channel_hint is longer than 200 characters",
+    ]
 
 
 def test_both_a_debit_and_a_credit_are_rejected(read: Read) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from hashlib import sha256
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ofxtools.Parser import OFXTree
 
 from app.errors import AmbiguousInput, InvalidInput
 from app.services.statements import StatementOptions, inspect_statement, preview
+from app.services.statements.accounts import mask_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,7 @@ def test_an_sgml_statement_is_read(read: Read) -> None:
     assert [at and at.isoformat() for at in statement.column("posted_at")] == ["2025-01-04T15:30:45", None, None]
     assert statement.amounts() == ["-12.50", "1000.00", "-20.00"]
     assert statement.column("description") == ["Café & Co Boston", "Pay January", "Cash"]
-    assert statement.column("account") == ["xxxx4321"] * 3
+    assert statement.column("account") == ["xxxx4321-" + sha256(b"1:000987654321").hexdigest()[:6]] * 3
     assert statement.column("currency") == ["USD"] * 3
     assert statement.column("mcc") == ["5814", None, None]
     assert statement.column("channel_hint") == ["POS", "CREDIT", "ATM"]
@@ -81,6 +83,51 @@ def test_a_well_formed_file_holds_what_the_ofxtools_parser_finds(read: Read) -> 
     assert [(fitid, Decimal(amount or 0), kind) for fitid, amount, kind in found] == [
         (row["external_id"], row["amount"], row["channel_hint"]) for row in rows.iter_rows(named=True)
     ]
+
+
+def _statements(*owners: str) -> str:
+    transaction = "<BANKTRANLIST><STMTTRN><DTPOSTED>20250104<TRNAMT>-1.00<NAME>Shop</STMTTRN></BANKTRANLIST>"
+    return "<OFX>" + "".join(f"<STMTRS>{owner}{transaction}</STMTRS>" for owner in owners) + "</OFX>"
+
+
+def test_accounts_of_one_file_that_end_alike_stay_apart(read: Read) -> None:
+    accounts = read(
+        _statements(
+            "<BANKACCTFROM><BANKID>1<ACCTID>11110100</BANKACCTFROM>",
+            "<BANKACCTFROM><BANKID>1<ACCTID>22220100</BANKACCTFROM>",
+            "<BANKACCTFROM><BANKID>2<ACCTID>11110100</BANKACCTFROM>",
+            "<CCACCTFROM><ACCTID>11110100</CCACCTFROM>",
+        )
+    ).column("account")
+    numbers = (b"1:11110100", b"1:22220100", b"2:11110100", b":11110100")
+    assert accounts == [f"xxxx0100-{sha256(number).hexdigest()[:6]}" for number in numbers]
+
+
+def test_short_account_numbers_of_two_banks_stay_apart(read: Read) -> None:
+    one, other = read(
+        _statements(
+            "<BANKACCTFROM><BANKID>1<ACCTID>42</BANKACCTFROM>", "<BANKACCTFROM><BANKID>2<ACCTID>42</BANKACCTFROM>"
+        )
+    ).column("account")
+    assert one.startswith("42-")
+    assert other.startswith("42-")
+    assert one != other
+
+
+def test_an_account_number_is_masked_alike_however_it_is_spaced() -> None:
+    assert mask_account(" DE00-1234 5678\n") == mask_account("DE0012345678")
+
+
+def test_records_on_one_line_are_told_apart_by_their_number(read: Read) -> None:
+    posted = ["20250104", "soon", "20250105", "20250106", "never", *["20250107"] * 9]
+    statement = read(
+        "<OFX><ACCTID>1</ACCTID>"
+        + "".join(f"<STMTTRN><DTPOSTED>{day}<TRNAMT>-1.00<NAME>Shop</STMTTRN>" for day in posted)
+        + "</OFX>"
+    )
+    assert set(statement.column("line")) == set(statement.rejected["line"]) == {1}
+    assert statement.column("record") == [1, 3, 4, *range(6, 15)]
+    assert statement.rejected["record"].to_list() == [2, 5]
 
 
 def test_an_empty_element_that_is_not_closed_takes_nothing_from_its_neighbours(read: Read) -> None:
@@ -184,3 +231,14 @@ def test_the_preview_holds_the_first_rows_and_what_was_rejected_among_them(tmp_p
     shown = preview(path, inspect_statement(path, options), options, limit=5)
     assert shown.rows["line"].to_list() == [2, 4, 5, 6, 7]
     assert shown.rejected["line"].to_list() == [3]
+
+
+def test_the_preview_of_one_line_holds_no_rejection_behind_its_last_row(tmp_path: Path) -> None:
+    path = tmp_path / "statement.ofx"
+    posted = ["20250104", "soon", "20250105", "20250106", "never"]
+    transactions = (f"<STMTTRN><DTPOSTED>{day}<TRNAMT>-1.00<NAME>Shop</STMTTRN>" for day in posted)
+    path.write_text("<OFX>" + "".join(transactions) + "</OFX>")
+    options = StatementOptions()
+    shown = preview(path, inspect_statement(path, options), options, limit=2)
+    assert shown.rows["record"].to_list() == [1, 3]
+    assert shown.rejected["record"].to_list() == [2]

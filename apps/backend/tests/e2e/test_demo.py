@@ -1,0 +1,53 @@
+"""The demo: the whole loop, which adds nothing when it is run again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from app.config import get_settings
+from app.services.demo import run_demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATEMENT = "date,description,amount,account,category\n" + "".join(
+    f"2025-03-{day:02},ALDI 0041 LEEDS,-{day}.50,card,Groceries\n" for day in range(1, 21)
+)
+
+
+def written(name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((get_settings().build_dir / name).read_text())
+    return report
+
+
+def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> None:
+    assert database
+    said: list[str] = []
+    first = run_demo(None, said.append)
+    report = written("demo.json")
+    assert set(report) == {"name", "ingest", "labels", "features", "training_rows", "merchants", "seconds"}
+    assert set(report["ingest"]) == {"rows", "inserted", "duplicates", "rejected"}
+    assert report == written("demo-sample.json")
+    rows = report["ingest"]["rows"]
+    assert report["ingest"] == {"rows": rows, "inserted": rows, "duplicates": 0, "rejected": 0}
+    assert report["features"] == report["training_rows"] == report["labels"]["import"] == rows
+    assert min(report["merchants"].values()) > 0
+    assert len(first.examples) > 3
+    assert "Building and testing the warehouse" in said
+
+    run_demo(None, said.append)
+    again = written("demo.json")
+    assert again["ingest"] == {"rows": rows, "inserted": 0, "duplicates": rows, "rejected": 0}
+    kept = ("labels", "features", "training_rows", "merchants")
+    assert {key: again[key] for key in kept} == {key: report[key] for key in kept}
+
+
+def test_files_of_one_name_are_users_of_their_own(database: str, tmp_path: Path) -> None:
+    assert database
+    for folder, days in (("one", 20), ("two", 10)):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "card.csv"
+        file.write_text("\n".join(STATEMENT.splitlines()[: days + 1]) + "\n")
+        run_demo(file, lambda _: None)
+        assert written("demo-card.json")["training_rows"] == days
