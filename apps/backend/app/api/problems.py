@@ -44,7 +44,7 @@ def _known_error(_request: Request, error: Exception) -> JSONResponse:
         return _problem(
             error.status,
             error.title,
-            str(error),
+            f"{error.question} Say which in the field {error.option}: {' or '.join(error.choices)}.",
             question=error.question,
             option=error.option,
             choices=list(error.choices),

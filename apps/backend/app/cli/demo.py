@@ -24,17 +24,21 @@ def demo(
     if file is not None and not file.is_file():
         raise InvalidInput(f"There is no file {file}.")
     report = run_demo(file, lambda sentence: note("…", sentence, style="dim"))
-    results.print(examples(report.examples))
+    if report.examples:
+        results.print(examples(report.examples))
     results.print(summary(report))
     folder = get_settings().build_dir
     results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
+    results.print("Next, a statement of yours: source .venv/bin/activate; lm ingest statement.csv --dry-run")
 
 
 def examples(rows: list[tuple[str, ...]]) -> Table:
     """Lay a few training rows out as a table."""
     table = Table(title="Bank strings that became training data", title_justify="left")
-    for column in ("the bank's string", "merchant", "label", "source"):
-        table.add_column(column, no_wrap=True)
+    # In a narrow terminal the string is wrapped, and what became of it stays whole.
+    table.add_column("the bank's string")
+    for position, column in ((1, "merchant"), (2, "label")):
+        table.add_column(column, no_wrap=True, min_width=min(24, max(len(row[position]) for row in rows)))
     for row in rows:
         table.add_row(*row)
     return table

@@ -33,7 +33,8 @@ def ingest(
     *,
     account: Annotated[str | None, typer.Option(help="The account of every row; else the file says.")] = None,
     action: Annotated[
-        Action, typer.Option(help="append adds what is new; replace makes the account hold the file's rows.")
+        Action,
+        typer.Option(help="append adds what is new; replace makes the account hold the file's rows within its dates."),
     ] = "append",
     columns: Annotated[list[str] | None, typer.Option(help="Name a column: date=Buchungstag. May be repeated.")] = None,
     date_format: Annotated[str | None, typer.Option(help="dmy, mdy, ymd or a pattern such as %d.%m.%y.")] = None,
@@ -57,7 +58,7 @@ def ingest(
     )
     for path in files:
         if not path.is_file():
-            raise InvalidInput(f"There is no file {path}.")
+            raise InvalidInput(f"{str(path)!r} is not a file.")
     if dry_run:
         for path in files:
             layout = inspect_statement(path, options)
@@ -92,7 +93,7 @@ def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
     for warning in result.warnings:
         note("Note:", warning)
     for rejection in result.rejections[:SHOWN_REJECTIONS]:
-        note(f"line {rejection.line}:", rejection.reason)
+        note(f"{path.name}, line {rejection.line}, rejected:", rejection.reason)
     if result.rejected > SHOWN_REJECTIONS:
         more = result.rejected - SHOWN_REJECTIONS
         errors.print(f"{more} more are in import_rejections under import {result.import_id}.")
@@ -107,15 +108,23 @@ def _show_layout(path: Path, layout: StatementLayout, first: StatementBatch, *, 
         shown["rejections"] = first.rejected.to_dicts()
         results.print_json(json.dumps(shown, default=str), indent=None)
         return
-    mapping = Table("what", "read as", title=path.name)
-    for name, value in layout.to_dict().items():
-        mapping.add_row(name, str(value))
+    read_as = layout.to_dict()
+    warnings, columns = read_as.pop("warnings"), read_as.pop("columns")
+    mapping = Table("what", "read as", title=path.name, title_justify="left")
+    for field, column in columns.items():
+        mapping.add_row(field, f"column {column!r}")
+    mapping.add_section()
+    for name, value in read_as.items():
+        if value not in (None, [], ()) and name != "names":
+            mapping.add_row(name.replace("_", " "), str(value))
     results.print(mapping)
+    for warning in warnings:
+        note("Note:", warning)
     filled = [name for name in rows.columns if rows[name].null_count() < rows.height]
     preview = Table(*filled, title="first rows")
     for row in rows.select(filled).iter_rows():
         preview.add_row(*("" if value is None else str(value) for value in row))
     results.print(preview)
     for line, reason in first.rejected.select("line", "reason").iter_rows():
-        note(f"line {line}:", reason)
+        note(f"{path.name}, line {line}, rejected:", reason)
     results.print("Nothing was stored.")

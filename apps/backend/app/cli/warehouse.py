@@ -36,15 +36,19 @@ def build(
 ) -> None:
     """Build the models and test them."""
     moment = _moment(as_of) if as_of else None
-    with progress_of("models and tests", logger=logger) as show:
+    logger.info("Building and testing the warehouse")
+    with progress_of("models and tests") as show:
         outcome = build_warehouse(as_of=moment, full_refresh=full_refresh, select=select or (), progress=show)
     _report(outcome)
+    if moment:
+        results.print(f"Training data and priors are as of {moment}; `lm warehouse build` brings back today.")
 
 
 @app.command("test")
 def check(*, select: Select = None) -> None:
     """Test the models as they stand."""
-    with progress_of("models and tests", logger=logger) as show:
+    logger.info("Testing the warehouse")
+    with progress_of("models and tests") as show:
         outcome = check_warehouse(select=select or (), progress=show)
     _report(outcome)
 

@@ -85,7 +85,7 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         build_range(*_span(user_id), progress=show)
     with (
         step("warehouse", "Building and testing the warehouse"),
-        progress_of("models and tests", logger=logger) as show,
+        progress_of("models and tests") as show,
     ):
         build_warehouse(progress=show)
     seconds["total"] = round(sum(seconds.values()), 2)
@@ -96,22 +96,23 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
 
 
 def read_examples(user_id: int) -> list[tuple[str, ...]]:
-    """Return training rows of a user whose merchants are well known, the noisiest string of each label.
+    """Return training rows of a user, of each label the noisiest string of a merchant that is known well.
 
     Returns:
-        Description, merchant, label and where the label came from.
+        Description, merchant and label.
     """
     query = text("""
         SELECT DISTINCT ON (training.label)
-            transactions.description, training.merchant, training.label, training.label_source
+            transactions.description, training.merchant, training.label
         FROM marts.fct_training_view AS training
         INNER JOIN transactions ON transactions.id = training.txn_id
         INNER JOIN marts.dim_merchants AS merchants
             ON merchants.user_id = training.user_id AND merchants.merchant = training.merchant
-                AND merchants.confidence = 'high' AND merchants.top_category = training.label
+                AND merchants.top_category = training.label
         WHERE training.user_id = :user_id
         ORDER BY
-            training.label, length(transactions.description) - length(training.merchant) DESC, training.txn_id
+            training.label, merchants.confidence = 'high' DESC,
+            length(transactions.description) - length(training.merchant) DESC, training.txn_id
         LIMIT :examples
     """)
     with session_for_jobs() as session:
