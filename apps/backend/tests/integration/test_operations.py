@@ -36,12 +36,12 @@ STATEMENT = """Date,Description,Amount
 
 
 def test_prometheus_accepts_its_configuration() -> None:
-    promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+    assert "SUCCESS" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
 
 
 @pytest.mark.parametrize("cases", sorted(PROMETHEUS.glob("tests/*.yml")), ids=lambda path: path.name)
 def test_alerts_fire_and_stay_quiet_as_their_cases_say(cases: Path) -> None:
-    promtool("test", "rules", str(cases))
+    assert "SUCCESS" in promtool("test", "rules", str(cases))
 
 
 def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet() -> None:
@@ -99,9 +99,10 @@ def create_mlflow(url: str, password: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def promtool(*arguments: str) -> None:
+def promtool(*arguments: str) -> str:
     done = subprocess.run([program("promtool"), *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def program(name: str) -> str:
