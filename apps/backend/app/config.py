@@ -38,9 +38,19 @@ class Settings(BaseSettings):
     db_port: int | None = None
     """Port of the embedded server; unset: a free one, chosen once and kept."""
     local_user: str = "local"
-    """The user that the command line acts as, and the API where local_trust lets it."""
+    """The user that the command line acts as, and who is added where there is none when the API starts."""
     local_trust: bool = False
-    """Whether a request from this machine that is no web page's acts as local_user without a token."""
+    """Whether a request from this machine that is no web page's acts as the only user there is, without a token."""
+    metrics_token: str | None = None
+    """What a scraper sends as bearer token; unset: /metrics and the API's documentation are for this machine alone."""
+    session_hours: int = Field(default=24 * 14, gt=0)
+    """How long a login to the console lasts."""
+    max_upload_mib: int = Field(default=512, gt=0)
+    """Largest statement that can be uploaded."""
+    max_body_mib: int = Field(default=2, gt=0)
+    """Largest body of every other request."""
+    rate_limit_per_minute: int = Field(default=6000, ge=0)
+    """Requests a user may make in a minute, over all workers; 0: any number."""
 
 
 @lru_cache

@@ -52,6 +52,43 @@ class NotSignedIn(LedgermillError):
     title = "Not signed in"
 
 
+class Forbidden(LedgermillError):
+    """The request says who it acts for, and that is not enough for what it asks."""
+
+    status = 403
+    title = "Not allowed"
+
+
+class Conflict(LedgermillError):
+    """What is asked contradicts what is there already."""
+
+    status = 409
+    title = "Conflict"
+    exit_code = 2
+
+
+class TooLarge(InvalidInput):
+    """The request's body is larger than the server takes."""
+
+    status = 413
+    title = "Too large"
+
+
+class TooManyRequests(LedgermillError):
+    """The client asks more often than it may.
+
+    Attributes:
+        retry_after: Seconds after which it may ask again.
+    """
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class NotFound(LedgermillError):
     """There is no such thing, or it belongs to somebody else."""
 

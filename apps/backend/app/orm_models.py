@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     LargeBinary,
@@ -26,28 +27,81 @@ from app.ml.models import MONEY, TIMESTAMPTZ, MLFeature, MLTrainingRun, Transact
 
 __all__ = [
     "Category",
+    "CategoryName",
+    "Credential",
     "Import",
     "ImportRejection",
     "LabelEvent",
     "MLFeature",
     "MLTrainingRun",
     "MerchantAlias",
+    "Rule",
+    "RuleApplication",
+    "RuleApplicationLabel",
+    "RuleRevision",
+    "SharedMerchantPrior",
     "SuggestionEvent",
     "SuggestionFeedback",
     "Transaction",
     "TransactionLabel",
     "User",
+    "UserPassword",
 ]
 
 
 class User(Base):
-    """Somebody with a ledger of their own."""
+    """Somebody with a ledger of their own.
+
+    Attributes:
+        is_demo: Whether this is a demo's data set and nobody's ledger.
+        min_confidence: Below it a suggestion is withheld; null leaves that to the engine that suggests.
+        own_categories: Whether the user's imports brought a category set of their own; else the shared set is theirs.
+    """
 
     __tablename__ = "users"
+    __table_args__ = (CheckConstraint("min_confidence BETWEEN 0 AND 1", name="min_confidence"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     name: Mapped[str] = mapped_column(Text, unique=True)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+    is_demo: Mapped[bool] = mapped_column(server_default=text("false"))
+    min_confidence: Mapped[float | None]
+    own_categories: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class UserPassword(Base):
+    """What a user's password is checked against; requests cannot read it."""
+
+    __tablename__ = "user_passwords"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    password_hash: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), onupdate=func.now())
+
+
+class Credential(Base):
+    """A bearer token or a session of the console; the secret itself is kept nowhere.
+
+    Attributes:
+        secret_hash: SHA-256 of the secret, which is random and long enough to need no slower hash.
+        expires_at: Null for a token that lasts until it is revoked.
+    """
+
+    __tablename__ = "credentials"
+    __table_args__ = (
+        CheckConstraint("kind IN ('token', 'session')", name="kind"),
+        CheckConstraint("scope IN ('read', 'write')", name="scope"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    scope: Mapped[str] = mapped_column(Text)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+    expires_at: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
+    revoked_at: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
 
 
 class Import(Base):
@@ -152,7 +206,12 @@ class LabelEvent(Base):
 
 
 class Category(Base):
-    """A name that a label may take: of the shared set (no user), or one user's own."""
+    """A name that a label may take: of the shared set (no user), or one user's own.
+
+    Attributes:
+        key: What a category of the shared set is called for good, whatever its name; null for a user's own.
+        group_name: The group that it is listed under.
+    """
 
     __tablename__ = "categories"
     __table_args__ = (UniqueConstraint("user_id", "name", postgresql_nulls_not_distinct=True),)
@@ -161,6 +220,107 @@ class Category(Base):
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+    key: Mapped[str | None] = mapped_column(Text, unique=True)
+    group_name: Mapped[str | None] = mapped_column(Text)
+
+
+class CategoryName(Base):
+    """A rename or merge: for a time, a user's category is shown under another name. Labels keep their own word."""
+
+    __tablename__ = "category_names"
+    __table_args__ = (
+        CheckConstraint("name <> shown_as", name="another_name"),
+        Index(
+            "uq_category_names_user_id_name", "user_id", "name", unique=True, postgresql_where=text("valid_to IS NULL")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(Text)
+    shown_as: Mapped[str] = mapped_column(Text)
+    valid_from: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+    valid_to: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
+
+
+class Rule(Base):
+    """A rule of a user's; what it says is in its latest revision."""
+
+    __tablename__ = "rules"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+
+
+class RuleRevision(Base):
+    """What a rule says from one edit to the next; a rule that was removed ends in a revision that is not enabled.
+
+    Attributes:
+        condition: What a transaction must be like, as `app.services.rules` defines it.
+        priority: Of several rules that match, the one with the highest priority decides.
+    """
+
+    __tablename__ = "rule_revisions"
+
+    rule_id: Mapped[int] = mapped_column(ForeignKey("rules.id", ondelete="CASCADE"), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    condition: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    category: Mapped[str] = mapped_column(Text)
+    priority: Mapped[int]
+    is_enabled: Mapped[bool]
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+
+
+class RuleApplication(Base):
+    """One time that a revision of a rule wrote labels."""
+
+    __tablename__ = "rule_applications"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["rule_id", "revision"], ["rule_revisions.rule_id", "rule_revisions.revision"], ondelete="CASCADE"
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    rule_id: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int]
+    labels: Mapped[int]
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+    undone_at: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
+
+
+class RuleApplicationLabel(Base):
+    """A label that an application of a rule wrote, the event that this was, and the label it found."""
+
+    __tablename__ = "rule_application_labels"
+
+    application_id: Mapped[int] = mapped_column(
+        ForeignKey("rule_applications.id", ondelete="CASCADE"), primary_key=True
+    )
+    txn_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    label_event_id: Mapped[int] = mapped_column(BigInteger)
+    previous_label: Mapped[str | None] = mapped_column(Text)
+    previous_source: Mapped[str | None] = mapped_column(Text)
+
+
+class SharedMerchantPrior(Base):
+    """How many users call a merchant what, for merchants that enough users have labelled.
+
+    Attributes:
+        users: Users whose most frequent label for the merchant this is.
+        merchant_users: Users who have labelled the merchant at all.
+    """
+
+    __tablename__ = "shared_merchant_priors"
+    __table_args__ = (CheckConstraint("merchant_users >= 3", name="merchant_users"),)
+
+    merchant: Mapped[str] = mapped_column(Text, primary_key=True)
+    label: Mapped[str] = mapped_column(Text, primary_key=True)
+    users: Mapped[int]
+    merchant_users: Mapped[int]
 
 
 class MerchantAlias(Base):
@@ -205,16 +365,30 @@ class SuggestionEvent(Base):
 
 
 class SuggestionFeedback(Base):
-    """What a person answered to a suggestion; the last answer by (created_at, id) counts."""
+    """What a person answered to a suggestion; the last answer by (created_at, id) counts.
+
+    Attributes:
+        idempotency_key: What the client calls this answer, so that sending it again changes nothing.
+        label_event_id: The label event that the answer caused, if it changed the label.
+        previous_label: The label before the suggestion was answered, which an undo brings back.
+        previous_source: That label's source.
+    """
 
     __tablename__ = "suggestion_feedback"
-    __table_args__ = (CheckConstraint("action IN ('accept', 'reject', 'undo')", name="action"),)
+    __table_args__ = (
+        CheckConstraint("action IN ('accept', 'reject', 'undo')", name="action"),
+        Index("uq_suggestion_feedback_event_id_idempotency_key", "event_id", "idempotency_key", unique=True),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     event_id: Mapped[int] = mapped_column(ForeignKey("suggestion_events.id", ondelete="CASCADE"), index=True)
     action: Mapped[str] = mapped_column(Text)
     label: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), index=True)
+    idempotency_key: Mapped[str | None] = mapped_column(Text)
+    label_event_id: Mapped[int | None] = mapped_column(BigInteger)
+    previous_label: Mapped[str | None] = mapped_column(Text)
+    previous_source: Mapped[str | None] = mapped_column(Text)
 
 
 configure_mappers()
