@@ -47,17 +47,10 @@ def lock_transactions(session: Session, txn_ids: Iterable[int]) -> set[int]:
     Returns:
         Those of them that the user has and has not deleted.
     """
-    connection = driver_connection(session)
     # In order of id, so that two requests about the same transactions wait for each other and never both.
-    connection.execute(
-        """
-        SELECT pg_advisory_xact_lock(hashtextextended('label', transactions.id))
-        FROM (SELECT id FROM transactions WHERE id = ANY(%s) ORDER BY id) AS transactions
-        """,
+    rows = driver_connection(session).execute(
+        "SELECT id FROM transactions WHERE id = ANY(%s) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE",
         [sorted(set(txn_ids))],
-    )
-    rows = connection.execute(
-        "SELECT id FROM transactions WHERE id = ANY(%s) AND deleted_at IS NULL", [sorted(set(txn_ids))]
     )
     return {txn_id for (txn_id,) in rows}
 
@@ -149,4 +142,4 @@ def _last_events(session: Session, txn_ids: list[int]) -> dict[int, int]:
     rows = driver_connection(session).execute(
         "SELECT txn_id, max(id) FROM label_events WHERE txn_id = ANY(%s) GROUP BY txn_id", [txn_ids]
     )
-    return {txn_id: event_id for txn_id, event_id in rows}
+    return dict(rows.fetchall())
