@@ -194,7 +194,7 @@ class LabelEvent(Base):
     """
 
     __tablename__ = "label_events"
-    __table_args__ = (Index(None, "txn_id", "id"), Index(None, "user_id"), Index(None, "known_at"))
+    __table_args__ = (Index(None, "txn_id", "id"), Index(None, "user_id", "id"), Index(None, "known_at"))
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     txn_id: Mapped[int] = mapped_column(BigInteger)

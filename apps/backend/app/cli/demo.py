@@ -29,6 +29,9 @@ def demo(
     results.print(summary(report))
     folder = get_settings().build_dir
     results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
+    if report.token:
+        results.print("A token for the demo's ledger over the API; it is not shown again:")
+        results.print(report.token, soft_wrap=True)
     results.print("Next, a statement of yours: source .venv/bin/activate; lm ingest statement.csv --dry-run")
 
 
@@ -53,10 +56,18 @@ def summary(report: DemoReport) -> Table:
         {f"rows {key}" if key != "rows" else "rows in the file": value for key, value in report.ingest.items()},
         {f"labels from {source}": count for source, count in report.labels.items()},
         {"feature vectors": report.features, "training rows": report.training_rows},
+        {
+            "suggestions asked for, last month": report.suggestions.count,
+            "suggestions made": report.suggestions.covered,
+            "accepted": report.suggestions.accepted,
+            "rejected": report.suggestions.rejected,
+        },
         {f"merchants of {confidence} confidence": count for confidence, count in report.merchants.items()},
     ):
         for what, count in section.items():
             table.add_row(what, f"{count:,}")
+        if "accepted" in section:
+            table.add_row("precision", f"{report.suggestions.precision:.1%}")
         table.add_section()
     for step, seconds in report.seconds.items():
         table.add_row(f"seconds: {step}", f"{seconds:.1f}")

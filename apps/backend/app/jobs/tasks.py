@@ -11,6 +11,7 @@ from procrastinate.builtin_tasks import remove_old_jobs
 from app.jobs.queue import MOST_ATTEMPTS, job_queue
 from app.ml.feature_build import DEFAULT_DAYS, build_range
 from app.services import warehouse
+from app.services.shared_priors import refresh_shared_priors
 
 KEPT_HOURS: Final = 30 * 24
 
@@ -25,6 +26,13 @@ def build_features(timestamp: int | None = None) -> str:  # noqa: ARG001 -- proc
     today = dt.datetime.now(dt.UTC).date()
     result = build_range(today - dt.timedelta(days=DEFAULT_DAYS), today)
     return f"{result.processed:,} transactions, {result.written:,} feature vectors new or changed"
+
+
+@job_queue.periodic(cron="20 * * * *")
+@job_queue.task(name="refresh_shared_priors", lock="refresh_shared_priors", retry=RETRY)
+def share_priors(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the same
+    """Count what the installation's users call merchants, every hour."""
+    return f"{refresh_shared_priors():,} merchants that at least three users know"
 
 
 @job_queue.periodic(cron="30 3 * * *")

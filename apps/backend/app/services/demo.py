@@ -18,6 +18,8 @@ from app.ml.feature_build import build_range
 from app.orm_models import Transaction
 from app.progress import progress_of
 from app.services import installation
+from app.services.credentials import list_tokens, new_token
+from app.services.demo_answers import SuggestionCounts, suggest_and_answer
 from app.services.ingest import ingest_statement
 from app.services.sample import generate_ledger, write_ledger
 from app.services.warehouse import build_warehouse
@@ -38,7 +40,8 @@ class DemoReport:
     """What the loop did.
 
     Attributes:
-        examples: A few training rows; all else is in build/demo.json under the same keys.
+        token: A bearer token of the demo's user, told once, when the user is made; None afterwards.
+        examples: A few training rows; all else but the token is in build/demo.json under the same keys.
     """
 
     name: str
@@ -47,8 +50,10 @@ class DemoReport:
     features: int
     training_rows: int
     merchants: dict[str, int]
+    suggestions: SuggestionCounts
     seconds: dict[str, float]
     examples: list[tuple[str, ...]]
+    token: str | None
 
 
 def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
@@ -74,15 +79,20 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
     if not shipped:
         # Files of one name in two folders are two data sets.
         user += "-" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-    user_id = installation.ensure_user(user)
+    user_id, token = _demo_user(user)
     with (
         step("ingest", f"Ingesting {file.name}"),
         progress_of("records", logger=logger) as show,
         session_for_user(user_id) as session,
     ):
-        result = ingest_statement(session, user_id, file, progress=show)
+        result = ingest_statement(session, user_id, file, hold_back_last_month=True, progress=show)
     with step("features", "Building features"), progress_of("transactions", logger=logger) as show:
         build_range(*_span(user_id), progress=show)
+    with (
+        step("suggestions", "Suggesting for the last month, whose categories were held back, and answering with them"),
+        progress_of("transactions", logger=logger) as show,
+    ):
+        suggestions = suggest_and_answer(user_id, result.held_back, show)
     with (
         step("warehouse", "Building and testing the warehouse"),
         progress_of("models and tests") as show,
@@ -90,7 +100,15 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         build_warehouse(progress=show)
     seconds["total"] = round(sum(seconds.values()), 2)
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
-    report = DemoReport(name=name, ingest=counts, **_outcome(user_id), examples=read_examples(user_id), seconds=seconds)
+    report = DemoReport(
+        name=name,
+        ingest=counts,
+        **_outcome(user_id),
+        suggestions=suggestions,
+        examples=read_examples(user_id),
+        seconds=seconds,
+        token=token,
+    )
     _write(report)
     return report
 
@@ -132,6 +150,15 @@ def write_sample() -> Path:
 def demo_name(file: Path) -> str:
     """Return the name of a demo data set: its file's, without endings."""
     return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _demo_user(name: str) -> tuple[int, str | None]:
+    """Return the demo's user and, if they have none yet, a token for them."""
+    user_id = installation.ensure_user(name, is_demo=True)
+    with session_for_user(user_id) as session:
+        if list_tokens(session):
+            return user_id, None
+        return user_id, new_token(session, user_id, name="demo", scope="write").secret
 
 
 def _stopwatch(seconds: dict[str, float], say: Callable[[str], None]) -> Callable[[str, str], Any]:
@@ -182,7 +209,7 @@ def _outcome(user_id: int) -> dict[str, Any]:
 def _write(report: DemoReport) -> None:
     folder = get_settings().build_dir
     folder.mkdir(parents=True, exist_ok=True)
-    counted = {key: value for key, value in asdict(report).items() if key != "examples"}
+    counted = {key: value for key, value in asdict(report).items() if key not in ("examples", "token")}
     content = json.dumps(counted, indent=2) + "\n"
     for name in (f"demo-{report.name}.json", "demo.json"):
         (folder / name).write_text(content, encoding="utf-8")

@@ -100,7 +100,7 @@ def write_labels(session: Session, labels: Mapping[int, str], *, source: LabelSo
         parameters,
     )
     changed = sorted(txn_id for (txn_id,) in written)
-    events = _last_events(session, changed)
+    events = last_label_events(session, changed)
     return [LabelChange(txn_id, events[txn_id], *before.get(txn_id, (None, None))) for txn_id in changed]
 
 
@@ -115,7 +115,7 @@ def restore_labels(session: Session, changes: Iterable[LabelChange]) -> int:
     """Bring back what changes found, where nothing has happened to the label since; return how many were restored."""
     by_id = {change.txn_id: change for change in changes}
     present = lock_transactions(session, by_id)
-    events = _last_events(session, sorted(present))
+    events = last_label_events(session, sorted(present))
     untouched = [by_id[txn_id] for txn_id in sorted(present) if events.get(txn_id) == by_id[txn_id].label_event_id]
     connection = driver_connection(session)
     connection.execute(
@@ -138,7 +138,8 @@ def restore_labels(session: Session, changes: Iterable[LabelChange]) -> int:
     return len(untouched)
 
 
-def _last_events(session: Session, txn_ids: list[int]) -> dict[int, int]:
+def last_label_events(session: Session, txn_ids: list[int]) -> dict[int, int]:
+    """Return the id of the last thing that happened to each transaction's label."""
     rows = driver_connection(session).execute(
         "SELECT txn_id, max(id) FROM label_events WHERE txn_id = ANY(%s) GROUP BY txn_id", [txn_ids]
     )

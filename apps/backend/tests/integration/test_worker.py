@@ -155,7 +155,7 @@ def test_a_failed_job_is_tried_again_later(admin_connection: psycopg.Connection)
 
 
 def test_a_worker_that_starts_late_runs_what_it_missed_once(admin_connection: psycopg.Connection) -> None:
-    scheduled = {"build_features", "build_warehouse", "forget_old_jobs"}
+    scheduled = {"build_features", "refresh_shared_priors", "build_warehouse", "forget_old_jobs"}
     with worker():
         wait_until(lambda: ended(admin_connection) == scheduled)
     with worker():

@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from app.db import driver_connection
 from app.errors import InvalidInput
-from app.services.ingest.labels import write_import_labels
+from app.services.ingest.labels import hold_back_categories, read_held_back, write_import_labels
 from app.services.ingest.loading import load_records
 from app.services.ingest.transactions import (
     delete_missing,
@@ -68,6 +68,8 @@ class IngestResult:
         labels: Labels of source import that are new or changed.
         warnings: What the reader should look at twice.
         rejections: The first of the rejected records.
+        held_back: The categories that the file has for transactions of its last month, by transaction, where they
+            were held back.
     """
 
     import_id: int
@@ -79,9 +81,10 @@ class IngestResult:
     labels: int
     warnings: tuple[str, ...] = ()
     rejections: tuple[Rejection, ...] = field(default=())
+    held_back: dict[int, str] = field(default_factory=dict)
 
 
-def ingest_statement(
+def ingest_statement(  # noqa: PLR0913 -- keyword-only, and each is an option of its own
     session: Session,
     user_id: int,
     path: Path,
@@ -89,6 +92,7 @@ def ingest_statement(
     file_name: str | None = None,
     action: Action = "append",
     options: StatementOptions | None = None,
+    hold_back_last_month: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> IngestResult:
     """Ingest a file into a user's ledger inside the session's transaction.
@@ -100,6 +104,8 @@ def ingest_statement(
         file_name: What the person calls the file, where `path` is a temporary one.
         action: `append` adds what is new; `replace` makes the file's accounts hold exactly its rows within its dates.
         options: How to read the file where it does not say itself.
+        hold_back_last_month: Do not import the categories of the file's last month that has any, but return them: for
+            comparing suggestions with them.
         progress: Called with the number of records read so far, and of how many.
 
     Raises:
@@ -121,6 +127,8 @@ def ingest_statement(
             progress(done, layout.row_count)
 
     rows, rejected = load_records(connection, import_id, read_statement(path, layout, options), report)
+    if hold_back_last_month:
+        hold_back_categories(connection)
     learn_aliases(connection, user_id)
     inserted = insert_transactions(connection, user_id, import_id)
     match_transactions(connection, user_id, import_id)
@@ -147,6 +155,7 @@ def ingest_statement(
         labels=labels,
         warnings=tuple(warnings),
         rejections=_first_rejections(connection, import_id),
+        held_back=read_held_back(connection) if hold_back_last_month else {},
     )
 
 

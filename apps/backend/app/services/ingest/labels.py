@@ -26,20 +26,76 @@ def write_import_labels(connection: psycopg.Connection[Any], user_id: int) -> in
         ON CONFLICT (txn_id) DO UPDATE SET label = excluded.label, updated_at = now()
         WHERE transaction_labels.source = 'import' AND transaction_labels.label <> excluded.label
     """).rowcount
-    connection.execute("""
-        UPDATE transactions SET category = transaction_labels.label, updated_at = now()
-        FROM matched
-        INNER JOIN transaction_labels ON transaction_labels.txn_id = matched.id AND transaction_labels.source = 'import'
-        WHERE transactions.id = matched.id
-            AND NOT matched.is_new
-            AND transactions.category IS DISTINCT FROM transaction_labels.label
-    """)
+    _learn_categories(connection, user_id)
+    return labels
+
+
+def _learn_categories(connection: psycopg.Connection[Any], user_id: int) -> None:
+    """Give the user the file's categories that they do not have, and with those a category set of their own.
+
+    Who has the shared set and brings nothing but that, or what they added to it themselves, keeps it. Who leaves it
+    takes along what their labels say and what they renamed categories to.
+    """
+    owner = {"user_id": user_id}
+    leaves_shared_set = connection.execute(
+        """
+        UPDATE users SET own_categories = true
+        WHERE users.id = %(user_id)s AND NOT users.own_categories
+            AND EXISTS (
+                SELECT FROM matched
+                WHERE matched.category IS NOT NULL AND matched.category NOT IN (SELECT categories.name FROM categories)
+            )
+        """,
+        owner,
+    ).rowcount
+    if leaves_shared_set:
+        connection.execute(
+            """
+            INSERT INTO categories (user_id, name, group_name)
+            SELECT %(user_id)s, shared.name, shared.group_name FROM categories AS shared
+            WHERE shared.user_id IS NULL
+                AND (
+                    shared.name IN (SELECT transaction_labels.label FROM transaction_labels)
+                    OR shared.name IN (
+                        SELECT category_names.shown_as FROM category_names WHERE category_names.valid_to IS NULL
+                    )
+                )
+            ORDER BY shared.id
+            ON CONFLICT (user_id, name) DO NOTHING
+            """,
+            owner,
+        )
     connection.execute(
         """
         INSERT INTO categories (user_id, name)
-        SELECT DISTINCT %(user_id)s::bigint, category FROM matched WHERE category IS NOT NULL ORDER BY category
+        SELECT DISTINCT users.id, matched.category
+        FROM matched INNER JOIN users ON users.id = %(user_id)s AND users.own_categories
+        WHERE matched.category IS NOT NULL
+        ORDER BY matched.category
         ON CONFLICT (user_id, name) DO NOTHING
         """,
-        {"user_id": user_id},
+        owner,
     )
-    return labels
+
+
+def hold_back_categories(connection: psycopg.Connection[Any]) -> None:
+    """Put the categories of the loaded file's last month that has any aside, so that they are not imported."""
+    connection.execute("""
+        CREATE TEMP TABLE held_back ON COMMIT DROP AS
+        SELECT identified.record, identified.category FROM identified
+        WHERE identified.category IS NOT NULL
+            AND identified.date >= (
+                SELECT date_trunc('month', max(labelled.date)) FROM identified AS labelled
+                WHERE labelled.category IS NOT NULL
+            );
+        UPDATE identified SET category = NULL FROM held_back WHERE held_back.record = identified.record
+    """)
+
+
+def read_held_back(connection: psycopg.Connection[Any]) -> dict[int, str]:
+    """Return the categories that were held back, by transaction."""
+    rows = connection.execute("""
+        SELECT matched.id, held_back.category
+        FROM held_back INNER JOIN matched ON matched.record = held_back.record ORDER BY matched.id
+    """)
+    return dict(rows.fetchall())

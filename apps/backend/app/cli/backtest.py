@@ -1,0 +1,66 @@
+"""`lm backtest`: how good suggestions would have been."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from app.cli.output import results
+from app.errors import InvalidInput
+from app.progress import progress_of
+from app.services.backtest import System, run_backtest
+
+if TYPE_CHECKING:
+    from app.services.backtest import BacktestReport
+
+
+def backtest(
+    file: Annotated[Path, typer.Argument(help="A labelled statement, plain or .gz.")],
+    *,
+    split: Annotated[
+        float | None,
+        typer.Option(help="Learn once from the months before this share, such as 0.8; default: month by month."),
+    ] = None,
+    system: Annotated[System, typer.Option(help="What predicts; rules are the heuristics.")] = "rules",
+    out: Annotated[Path | None, typer.Option("--json", help="Write the report here as well.")] = None,
+) -> None:
+    """Predict the last fifth of a labelled file from what came before, and say how good that was. Needs no database."""
+    if not file.is_file():
+        raise InvalidInput(f"{str(file)!r} is not a file.")
+    with progress_of("rows") as show:
+        report = run_backtest(file, system=system, split=split, progress=show)
+    results.print(_table(file.name, report))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+
+
+def _table(name: str, report: BacktestReport) -> Table:
+    table = Table(title=f"{report.system} on {name}, {report.protocol}", show_header=False, title_justify="left")
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_row("rows learnt from at first", f"{report.train_rows:,}")
+    table.add_row(f"rows predicted, from {report.test_from} on", f"{report.test_rows:,}")
+    table.add_row("rows left out: no category, or an @", f"{report.left_out:,}")
+    table.add_row("categories", f"{report.classes:,}")
+    table.add_section()
+    table.add_row("accuracy, forced to choose", f"{report.accuracy:.1%}")
+    table.add_row("macro F1", f"{report.f1_macro:.3f}")
+    table.add_row("calibration error", f"{report.ece:.3f}")
+    table.add_row("descriptions never seen before", f"{report.unseen_share:.1%}")
+    if report.unseen_accuracy is not None:
+        table.add_row("accuracy on those", f"{report.unseen_accuracy:.1%}")
+    table.add_section()
+    table.add_row(
+        f"coverage at confidence {report.auto_apply['threshold']:.2f}", f"{report.auto_apply['coverage']:.1%}"
+    )
+    table.add_row("precision there", f"{1 - report.auto_apply['error']:.1%}")
+    table.add_section()
+    table.add_row("seconds to learn", f"{report.fit_seconds:.2f}")
+    table.add_row("rows predicted in a second", f"{report.predict_rows_per_second:,}")
+    return table

@@ -1,0 +1,118 @@
+"""Let the demo suggest for the month whose categories it held back, and answer as the file's owner would."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.db import driver_connection, session_for_user
+from app.services.feedback import answer_suggestion
+from app.services.labels import write_labels
+from app.services.suggestions import MOST_TRANSACTIONS, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class SuggestionCounts:
+    """How the suggestions of the month that was held back did.
+
+    Attributes:
+        count: Transactions that suggestions were asked for.
+        covered: Those that got one.
+        accepted: First candidates that were what the file says.
+        rejected: Those that were not.
+        precision: accepted / covered; 0 where nothing was suggested.
+    """
+
+    count: int
+    covered: int
+    accepted: int
+    rejected: int
+    precision: float
+
+
+def suggest_and_answer(
+    user_id: int, held_back: Mapping[int, str], progress: Callable[[int, int | None], None]
+) -> SuggestionCounts:
+    """Suggest for transactions whose categories are known but were not imported, and answer with those.
+
+    What has been suggested to before is not suggested to again, so a second run changes nothing. Where nothing was
+    suggested, the category becomes a label all the same: the person would have chosen it.
+
+    Args:
+        user_id: The demo's user.
+        held_back: The category of each transaction.
+        progress: Called with the number of transactions done, and of how many.
+    """
+    waiting = sorted(set(held_back) - _suggested(user_id, held_back))
+    done = len(held_back) - len(waiting)
+    # All are suggested to before the first is answered: no answer of the month helps with the month.
+    with session_for_user(user_id) as session:
+        for start in range(0, len(waiting), MOST_TRANSACTIONS):
+            suggest(session, user_id, waiting[start : start + MOST_TRANSACTIONS], mode="heuristic")
+    for event_id, txn_id, label in _unanswered(user_id, held_back):
+        truth = held_back[txn_id]
+        with session_for_user(user_id) as session:
+            if label is None:
+                write_labels(session, {txn_id: truth}, source="human")
+            elif label == truth:
+                answer_suggestion(session, user_id, event_id, "accept")
+            else:
+                answer_suggestion(session, user_id, event_id, "reject", label=truth)
+        done += 1
+        progress(min(done, len(held_back)), len(held_back))
+    return _count(user_id, held_back)
+
+
+def _suggested(user_id: int, held_back: Mapping[int, str]) -> set[int]:
+    with session_for_user(user_id) as session:
+        rows = driver_connection(session).execute(
+            "SELECT DISTINCT txn_id FROM suggestion_events WHERE txn_id = ANY(%s)", [list(held_back)]
+        )
+        return {txn_id for (txn_id,) in rows}
+
+
+def _unanswered(user_id: int, held_back: Mapping[int, str]) -> list[tuple[int, int, str | None]]:
+    """Return event, transaction and first candidate of the suggestions whose transaction has no label yet."""
+    with session_for_user(user_id) as session:
+        rows = driver_connection(session).execute(
+            """
+            SELECT events.id, events.txn_id, events.candidates -> 0 ->> 'label'
+            FROM suggestion_events AS events
+            LEFT JOIN transaction_labels ON transaction_labels.txn_id = events.txn_id
+            WHERE events.txn_id = ANY(%s) AND transaction_labels.txn_id IS NULL
+            ORDER BY events.id
+            """,
+            [list(held_back)],
+        )
+        return rows.fetchall()
+
+
+def _count(user_id: int, held_back: Mapping[int, str]) -> SuggestionCounts:
+    """Count from what was logged, so that a second run says what the first did."""
+    with session_for_user(user_id) as session:
+        row = (
+            driver_connection(session)
+            .execute(
+                """
+                SELECT
+                    count(*), count(*) FILTER (WHERE jsonb_array_length(events.candidates) > 0),
+                    count(*) FILTER (WHERE feedback.action = 'accept'),
+                    count(*) FILTER (WHERE feedback.action = 'reject')
+                FROM (
+                    SELECT DISTINCT ON (txn_id) * FROM suggestion_events WHERE txn_id = ANY(%s) ORDER BY txn_id, id
+                ) AS events
+                LEFT JOIN LATERAL (
+                    SELECT action FROM suggestion_feedback
+                    WHERE suggestion_feedback.event_id = events.id ORDER BY created_at DESC, id DESC LIMIT 1
+                ) AS feedback ON true
+                """,
+                [list(held_back)],
+            )
+            .fetchone()
+        )
+    count, covered, accepted, rejected = row or (0, 0, 0, 0)
+    precision = round(accepted / covered, 4) if covered else 0.0
+    return SuggestionCounts(count=count, covered=covered, accepted=accepted, rejected=rejected, precision=precision)

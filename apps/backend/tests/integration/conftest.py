@@ -1,0 +1,79 @@
+"""Ledgers that several of the tests on a real database begin with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from app.db import session_for_user
+from app.services.ingest import ingest_statement
+from app.services.installation import ensure_user
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A user with transactions; ids by description, in the order of the file."""
+
+    user_id: int
+    folder: Path
+
+    def add(self, *rows: str) -> list[int]:
+        """Ingest rows of date, description, amount and category; return the ids of all transactions, in file order."""
+        path = self.folder / "statement.csv"
+        path.write_text("date,description,amount,account,category\n" + "".join(f"{row}\n" for row in rows))
+        with session_for_user(self.user_id) as session:
+            result = ingest_statement(session, self.user_id, path)
+        assert result.rejected == 0, result.rejections
+        with session_for_user(self.user_id) as session:
+            found = session.execute(
+                text("SELECT id FROM transactions WHERE import_id = :import ORDER BY id"), {"import": result.import_id}
+            )
+            return list(found.scalars())
+
+    def labels(self, txn_ids: Sequence[int]) -> list[tuple[str, str] | None]:
+        """Return label and source of transactions, None for those without."""
+        with session_for_user(self.user_id) as session:
+            rows = session.execute(
+                text("SELECT txn_id, label, source FROM transaction_labels WHERE txn_id = ANY(:ids)"),
+                {"ids": list(txn_ids)},
+            )
+            found = {txn_id: (label, source) for txn_id, label, source in rows}
+        return [found.get(txn_id) for txn_id in txn_ids]
+
+
+@pytest.fixture
+def ledger(user_id: int, tmp_path: Path) -> Ledger:
+    """Somebody's ledger, empty."""
+    return Ledger(user_id, tmp_path)
+
+
+@pytest.fixture
+def ledger_of(database: str, tmp_path: Path) -> Callable[[str], Ledger]:
+    """Somebody else's ledger, by their name."""
+    assert database
+
+    def open_ledger(name: str) -> Ledger:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Ledger(ensure_user(name), folder)
+
+    return open_ledger
+
+
+@pytest.fixture
+def labelled(ledger: Ledger) -> Ledger:
+    """The same with two merchants whose meaning is settled and one whose meaning is not."""
+    ledger.add(
+        *[f"2025-01-{day:02},ALDI 0041 LEEDS,-{day}.50,card,Groceries" for day in range(1, 13)],
+        *[f"2025-01-{day:02},SHELL YORK,-4{day}.00,card,Fuel" for day in range(10, 19)],
+        "2025-01-20,CORNER SHOP,-3.00,card,Groceries",
+        "2025-01-21,CORNER SHOP,-4.00,card,Household",
+    )
+    return ledger

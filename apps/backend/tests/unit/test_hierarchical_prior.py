@@ -1,0 +1,190 @@
+"""The counts behind every suggestion: levels that shrink towards each other, and strengths learnt from the labels."""
+
+from __future__ import annotations
+
+import random
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.ml.dataset import SAMPLE_WEIGHTS
+from app.ml.hierarchical_prior import (
+    BUILTIN_TRUST,
+    LABEL_SCHEMA,
+    SHARED_SCHEMA,
+    SHARED_STRENGTH,
+    UNUSED_CATEGORIES,
+    LabelProfile,
+    count_labels,
+    fit_profile,
+    rank_candidates,
+)
+
+
+def labels_of(*rows: tuple[str | None, str, str | None, str, str]) -> pl.DataFrame:
+    return pl.DataFrame([(*row, 1) for row in rows], schema=LABEL_SCHEMA, orient="row")
+
+
+def asked(
+    merchant: str | None = "aldi",
+    norm_desc: str = "aldi leeds",
+    builtin: str | None = None,
+    own: tuple[str, str] | tuple[None, None] = (None, None),
+) -> pl.DataFrame:
+    schema = {"txn_id": pl.Int64} | dict.fromkeys(
+        ("merchant", "norm_desc", "builtin", "own_label", "own_source"), pl.String
+    )
+    return pl.DataFrame([(1, merchant, norm_desc, builtin, *own)], schema=schema, orient="row")
+
+
+def rank(labels: pl.DataFrame, transaction: pl.DataFrame, **known: object) -> dict[str, float]:
+    counts = {level: count_labels(labels, level) for level in ("merchant", "description")}
+    ranked = rank_candidates(transaction, fit_profile(labels), counts, **known)  # type: ignore[arg-type]
+    return dict(ranked.select("label", "probability").iter_rows())
+
+
+ALDI = labels_of(
+    *[("aldi", "aldi leeds", None, "Groceries", "human")] * 3,
+    ("aldi", "aldi mobile", None, "Phone", "human"),
+    *[("shell", "shell", None, "Fuel", "human")] * 6,
+)
+
+
+def test_each_level_shrinks_towards_the_one_before_it() -> None:
+    profile = fit_profile(ALDI)
+    strength = profile.strengths
+    base = profile.base_rates["Groceries"]
+    at_merchant = (3 + strength["merchant"] * base) / (4 + strength["merchant"])
+    at_description = (3 + strength["description"] * at_merchant) / (3 + strength["description"])
+    assert rank(ALDI, asked())["Groceries"] == pytest.approx(at_description)
+    assert rank(ALDI, asked(norm_desc="aldi york"))["Groceries"] == pytest.approx(at_merchant)
+
+
+def test_base_rates_are_those_of_the_merchant_priors() -> None:
+    # (n_c + 1) / (n + C + 1), by weight: 3 labels of a person weigh 9, of 30 in all.
+    assert fit_profile(ALDI).base_rates == {
+        "Fuel": pytest.approx(19 / 34), "Groceries": pytest.approx(10 / 34), "Phone": pytest.approx(4 / 34)
+    }  # fmt: skip
+
+
+def test_what_nothing_is_known_about_gets_no_candidate() -> None:
+    assert rank(ALDI, asked(merchant="nobody", norm_desc="nobody")) == {}
+    assert rank(ALDI, asked(merchant=None, norm_desc="")) == {}
+    assert rank(labels_of(), asked()) == {}
+
+
+def test_a_transaction_s_own_label_is_no_evidence_for_itself() -> None:
+    only_own = labels_of(("aldi", "aldi leeds", None, "Groceries", "human"), ("x", "x", None, "Fuel", "human"))
+    without = rank(only_own, asked(own=("Groceries", "human")))
+    assert without.get("Groceries", 0.0) == pytest.approx(fit_profile(only_own).base_rates["Groceries"])
+    assert rank(only_own, asked())["Groceries"] > without["Groceries"]
+
+
+def test_a_person_s_label_shifts_the_shares_by_its_weight_and_not_the_amount_of_evidence() -> None:
+    mixed = labels_of(
+        ("aldi", "aldi leeds", None, "Groceries", "human"), ("aldi", "aldi leeds", None, "Fuel", "import")
+    )
+    ranked = rank(mixed, asked())
+    assert ranked["Groceries"] > ranked["Fuel"]
+    counts = count_labels(mixed, "merchant")
+    assert dict(counts.select("label", "weight").iter_rows()) == {
+        "Groceries": SAMPLE_WEIGHTS["human"], "Fuel": SAMPLE_WEIGHTS["import"]
+    }  # fmt: skip
+    assert counts["labels"].to_list() == [1, 1]
+
+
+def test_somebody_consistent_is_believed_sooner_than_somebody_who_is_not() -> None:
+    consistent = labels_of(
+        *[(shop, shop, None, f"C{number % 5}", "human") for number, shop in enumerate("abcdefghij") for _ in range(8)]
+    )
+    draw = random.Random(7)  # noqa: S311 -- a seeded draw
+    fickle = labels_of(
+        *[(shop, shop, None, f"C{draw.randrange(5)}", "human") for shop in "abcdefghij" for _ in range(8)]
+    )
+    assert fit_profile(consistent).strengths["merchant"] < 0.1
+    assert fit_profile(fickle).strengths["merchant"] > 1
+
+
+def test_the_strength_is_recovered_from_labels_drawn_with_it() -> None:
+    draw = random.Random(11)  # noqa: S311 -- a seeded draw
+    true, categories = 0.5, 20
+    rows = []
+    for shop in range(3000):
+        shares = [draw.gammavariate(true / categories, 1) for _ in range(categories)]
+        drawn = draw.choices(range(categories), [share + 1e-300 for share in shares], k=6)
+        rows += [(f"s{shop}", f"s{shop}", None, f"c{label}", "human") for label in drawn]
+    assert fit_profile(labels_of(*rows)).strengths["merchant"] == pytest.approx(true, rel=0.15)
+
+
+def test_for_the_shared_categories_built_in_knowledge_has_its_share_until_labels_tell() -> None:
+    nothing = labels_of()
+    named = {"food.groceries": "Groceries"}
+    transaction = asked(builtin="food.groceries")
+    believed = rank(nothing, transaction, builtin_labels=named)
+    assert believed["Groceries"] == pytest.approx(BUILTIN_TRUST + (1 - BUILTIN_TRUST) / UNUSED_CATEGORIES)
+    corrected = labels_of(*[("x", "x", "food.groceries", "Household", "human")] * 6)
+    assert next(iter(rank(corrected, transaction, builtin_labels=named))) == "Household"
+
+
+def test_with_categories_of_one_s_own_built_in_knowledge_speaks_only_through_one_s_labels() -> None:
+    transaction = asked(builtin="food.groceries")
+    assert rank(labels_of(), transaction) == {}
+    taught = labels_of(*[("x", "x", "food.groceries", "Essen", "human")] * 3)
+    assert list(rank(taught, transaction)) == ["Essen"]
+
+
+def test_other_users_speak_where_the_user_has_not_and_are_outvoted_where_they_have() -> None:
+    shared = pl.DataFrame([("aldi", "Groceries", 4, 5)], schema=SHARED_SCHEMA, orient="row")
+    base = fit_profile(labels_of()).unused_rate
+    alone = rank(labels_of(), asked(), shared=shared)["Groceries"]
+    assert alone == pytest.approx((4 + SHARED_STRENGTH * base) / (5 + SHARED_STRENGTH))
+    own = labels_of(*[("aldi", "aldi leeds", None, "Household", "human")] * 2)
+    assert next(iter(rank(own, asked(), shared=shared))) == "Household"
+
+
+LABELS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", None]), st.sampled_from(["x", "y"]), st.sampled_from(["k", None]),
+        st.sampled_from(["A", "B", "C"]), st.sampled_from(["human", "rule", "import"]),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(LABELS, st.sampled_from(["a", "b", "new", None]), st.sampled_from(["x", "z"]), st.sampled_from(["k", None]))
+def test_probabilities_are_probabilities_and_equal_a_plain_calculation(
+    rows: list[tuple[str | None, str, str | None, str, str]], merchant: str | None, text: str, builtin: str | None
+) -> None:
+    labels = labels_of(*rows)
+    ranked = rank(labels, asked(merchant, text, builtin))
+    assert all(0 < probability <= 1 for probability in ranked.values())
+    assert sum(ranked.values()) <= 1 + 1e-9
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+    profile = fit_profile(labels)
+    for label, probability in ranked.items():
+        assert probability == pytest.approx(plainly(rows, profile, label, merchant, text, builtin))
+
+
+def plainly(
+    rows: list[tuple[str | None, str, str | None, str, str]],
+    profile: LabelProfile,
+    label: str,
+    merchant: str | None,
+    text: str,
+    builtin: str | None,
+) -> float:
+    probability = profile.base_rates[label]
+    places = {
+        "builtin": [row for row in rows if builtin is not None and row[2] == builtin],
+        "merchant": [row for row in rows if merchant is not None and row[0] == merchant],
+        "description": [row for row in rows if merchant is not None and (row[0], row[1]) == (merchant, text)],
+    }
+    for level, here in places.items():
+        if here:
+            weights = [SAMPLE_WEIGHTS[row[4]] for row in here]
+            share = sum(w for w, row in zip(weights, here, strict=True) if row[3] == label) / sum(weights)
+            strength = profile.strengths[level]
+            probability = (len(here) * share + strength * probability) / (len(here) + strength)
+    return probability
