@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     max_body_mib: int = Field(default=2, gt=0)
     """Largest body of every other request."""
     rate_limit_per_minute: int = Field(default=6000, ge=0)
-    """Requests a user may make in a minute, over all workers; 0: any number."""
+    """Requests a user may make at once, an allowance that takes a minute to refill, over all workers; 0: any number."""
+    run_dir: Path | None = None
+    """What the workers of one server share while it runs; `lm serve` sets it. Unset: each process is on its own."""
 
 
 @lru_cache

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
-from app.api import features, ingest, operations, problems
+from app.api import categories, features, ingest, labels, operations, problems, rules, suggestions, transactions, users
+from app.api.authentication import require_identity
+from app.api.body_limits import limit_bodies
+from app.api.http_metrics import count_requests
+from app.api.openapi import RESPONSES, describe
+from app.api.request_log import log_requests
 from app.db import close_async_engine
-from app.services import installation
+from app.services import installation, rate_limit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,17 +24,45 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    await run_in_threadpool(installation.prepare_installation)
-    app.state.local_user_id = await run_in_threadpool(installation.ensure_local_user)
+    prepared = await run_in_threadpool(installation.prepare_installation)
+    app.state.revision = prepared.revision
+    await run_in_threadpool(installation.ensure_local_user)
     yield
     await close_async_engine()
+    rate_limit.close()
 
 
 def create_app() -> FastAPI:
     """Build the application; the database is made ready when it starts."""
-    # No pages of documentation: the ones that come with the framework load their scripts from the web.
-    app = FastAPI(title="Ledgermill", version=version("ledgermill"), lifespan=_lifespan, docs_url=None, redoc_url=None)
-    for router in (ingest.router, features.router, operations.router):
+    app = FastAPI(
+        title="Ledgermill",
+        version=version("ledgermill"),
+        lifespan=_lifespan,
+        responses=RESPONSES,
+        # The pages of documentation that come with the framework load their scripts from the web; ours is /docs.
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would repeat the address, and an address is right or wrong.
+        redirect_slashes=False,
+    )
+    # The framework's own way to change the description.
+    app.openapi = describe(app)  # type: ignore[method-assign]
+    for router in (
+        ingest.router,
+        features.router,
+        users.router,
+        operations.router,
+        rules.router,
+        suggestions.router,
+        categories.router,
+        transactions.router,
+        labels.router,
+    ):
         app.include_router(router)
     problems.install(app)
+    # The last one added sees a request first.
+    app.add_middleware(limit_bodies)
+    app.add_middleware(require_identity)
+    app.add_middleware(log_requests)
+    app.add_middleware(count_requests)
     return app

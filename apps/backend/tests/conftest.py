@@ -17,6 +17,7 @@ from app import embedded_postgres
 from app.config import get_settings
 from app.db import database_url, forget_engines, get_engine, session_for_jobs
 from app.services import installation
+from app.services.default_categories import seed_default_categories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,12 +80,13 @@ def worker_database(worker_id: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def database(worker_database: str) -> str:
-    """The same database with its tables empty and its sequences at one."""
+    """The same database as a new installation has it: the shared categories, nothing else, sequences at one."""
     with get_engine("admin").begin() as connection:
         tables = connection.execute(
             text("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'")
         )
         connection.execute(text(f"TRUNCATE {', '.join(tables.scalars())} RESTART IDENTITY CASCADE"))
+        seed_default_categories(connection)
     return worker_database
 
 

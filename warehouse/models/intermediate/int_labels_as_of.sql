@@ -1,4 +1,6 @@
--- The database's own as-of read, called with the moment of this run. It reads these two:
+-- The database's own as-of read, called with the moment of this run. It reads these three, and gives each label under
+-- the name that it was shown under at that moment:
+-- depends_on: {{ ref('stg_category_names') }}
 -- depends_on: {{ ref('stg_label_events') }}
 -- depends_on: {{ ref('stg_transactions') }}
 with

@@ -16,12 +16,33 @@ feedback as (
     select * from {{ ref('stg_suggestion_feedback') }}
 ),
 
-label_events as (
+label_history as (
     select * from {{ ref('stg_label_events') }}
+),
+
+category_names as (
+    select * from {{ ref('stg_category_names') }}
 ),
 
 transactions as (
     select * from {{ ref('stg_transactions') }}
+),
+
+-- Suggestions and labels keep their words when a category is renamed or merged; they are compared under today's names.
+names_today as (
+    select * from category_names
+    where valid_to is null
+),
+
+label_events as (
+    select
+        label_history.label_event_id,
+        label_history.txn_id,
+        coalesce(names_today.shown_as, label_history.label) as shown_label,
+        label_history.label_source,
+        label_history.known_at
+    from label_history
+    left join names_today on label_history.user_id = names_today.user_id and label_history.label = names_today.word
 ),
 
 -- What the challenger computed in shadow was shown to nobody.
@@ -38,7 +59,7 @@ last_feedback as (
 
 -- An undo takes the answer back: the suggestion is unanswered again. What was suggested is the candidate that was
 -- accepted, else the first one; a label that was typed instead is no candidate.
-answered as (
+answered_in_old_words as (
     select
         served.*,
         nullif(last_feedback.action, 'undo') as action,
@@ -52,9 +73,20 @@ answered as (
                 )
                 then last_feedback.answered_label
             else served.top_label
-        end as suggested_label
+        end as suggested_word
     from served
     left join last_feedback on served.event_id = last_feedback.event_id
+),
+
+answered as (
+    select
+        answered_in_old_words.*,
+        coalesce(names_today.shown_as, answered_in_old_words.suggested_word) as suggested_label
+    from answered_in_old_words
+    left join names_today
+        on
+            answered_in_old_words.user_id = names_today.user_id
+            and answered_in_old_words.suggested_word = names_today.word
 ),
 
 -- The last word on each transaction. Events of one transaction are numbered in the order in which they happened.
@@ -74,7 +106,7 @@ vouched as (
     inner join label_events
         on
             answered.txn_id = label_events.txn_id
-            and last_label_event.label = label_events.label
+            and last_label_event.shown_label = label_events.shown_label
     left join feedback as accepts
         on
             answered.event_id = accepts.event_id
@@ -96,7 +128,7 @@ judged as (
         answered.arm,
         answered.suggested_label,
         answered.action,
-        last_label_event.label as current_label,
+        last_label_event.shown_label as current_label,
         last_label_event.label_source as current_label_source,
         answered.top_confidence,
         answered.propensity,
@@ -104,17 +136,17 @@ judged as (
         cast(
             case
                 when answered.action is distinct from 'accept' or answered.suggested_label is null then null
-                when last_label_event.label = answered.suggested_label then 1
+                when last_label_event.shown_label = answered.suggested_label then 1
                 -- Changed, or taken away by the person. A transaction that is gone took its label with it, and one
                 -- that never had a label says nothing.
-                when last_label_event.label is not null or last_label_event.txn_id = transactions.txn_id then 0
+                when last_label_event.shown_label is not null or last_label_event.txn_id = transactions.txn_id then 0
             end as numeric(1, 0)
         ) as is_correct_accept,
         cast(
             case
                 when answered.action is distinct from 'reject' then null
-                when last_label_event.label <> answered.suggested_label then 1
-                when last_label_event.label = answered.suggested_label then 0
+                when last_label_event.shown_label <> answered.suggested_label then 1
+                when last_label_event.shown_label = answered.suggested_label then 0
             end as numeric(1, 0)
         ) as is_correct_reject,
         vouched.event_id is not null as has_independent_truth,

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
-from typing import TYPE_CHECKING, Annotated
+import re
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
 
 from app.config import get_settings
 from app.db import async_session_for_user, session_for_user
-from app.errors import NotSignedIn
+from app.errors import Forbidden, NotSignedIn
+from app.services.credentials import Identity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+SESSION_COOKIE: Final = "lm_session"
+
+_LOCAL_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
-def acting_user(request: Request) -> int:
-    """Return the id of the user that the request acts for.
+async def signed_in(request: Request) -> Identity:
+    """Return whom the request acts for, as the middleware of `app.api.authentication` found out.
 
     Raises:
-        NotSignedIn: The request is not from this machine's own user.
+        NotSignedIn: The route is one that answers everybody, and nobody in particular asks.
     """
-    if get_settings().local_trust and comes_from_this_machine(request):
-        user_id: int = request.app.state.local_user_id
-        return user_id
-    raise NotSignedIn(
-        "Requests are answered on the machine itself when LM_LOCAL_TRUST is on (`make serve` turns it on), and only "
-        "to programs, not to web pages."
-    )
+    identity: Identity | None = getattr(request.state, "identity", None)
+    if identity is None:
+        raise NotSignedIn("This is answered only to somebody: log in, or send a token.")
+    return identity
 
 
-def comes_from_this_machine(request: Request) -> bool:
+SignedIn = Annotated[Identity, Depends(signed_in)]
+
+
+async def acting_user(identity: SignedIn) -> int:
+    """Return the id of the user that the request acts for."""
+    return identity.user_id
+
+
+async def writing_user(identity: SignedIn) -> int:
+    """Return the same for what a credential that may only read is not shown either.
+
+    Raises:
+        Forbidden: The credential's scope is `read`.
+    """
+    if identity.scope != "write":
+        raise Forbidden("This needs a token with the scope write, or a login.")
+    return identity.user_id
+
+
+def comes_from_this_machine(connection: HTTPConnection) -> bool:
     """Tell a program on this machine from a remote one and from a web page in this machine's browser.
 
     A page can make the browser send requests here, and can suppress the Referer; a simple GET bears no Origin either.
@@ -42,13 +64,35 @@ def comes_from_this_machine(request: Request) -> bool:
     are refused for browsers that do not send it. A page whose own name resolves to this machine (DNS rebinding) cannot
     change the Host header.
     """
-    if request.client is None or not _is_loopback(request.client.host):
+    if connection.client is None or not _is_loopback(connection.client.host):
         return False
-    if "origin" in request.headers or "referer" in request.headers:
+    if "origin" in connection.headers or "referer" in connection.headers:
         return False
-    if request.headers.get("sec-fetch-site", "none") != "none":
+    if connection.headers.get("sec-fetch-site", "none") != "none":
         return False
-    return (request.url.hostname or "") in LOCAL_HOSTS
+    hosts = connection.headers.getlist("host")
+    return len(hosts) == 1 and _LOCAL_HOST.fullmatch(hosts[0]) is not None
+
+
+def may_see_operations(connection: HTTPConnection) -> bool:
+    """Tell whether metrics and the API's description are shown to a request: they are not about one user.
+
+    With LM_METRICS_TOKEN set, to whoever sends it as bearer token; else to programs on this machine.
+    """
+    wanted = get_settings().metrics_token
+    if not wanted:
+        return comes_from_this_machine(connection)
+    shown = bearer_token(connection) or ""
+    return hmac.compare_digest(shown.encode(), wanted.encode())
+
+
+def bearer_token(connection: HTTPConnection) -> str | None:
+    """Return what the request shows as bearer token; empty if it shows something else there, None if nothing."""
+    shown = connection.headers.getlist("authorization")
+    if not shown:
+        return None
+    scheme, _, token = shown[0].partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and len(shown) == 1 else ""
 
 
 def _is_loopback(host: str) -> bool:
@@ -59,6 +103,7 @@ def _is_loopback(host: str) -> bool:
 
 
 ActingUser = Annotated[int, Depends(acting_user)]
+WritingUser = Annotated[int, Depends(writing_user)]
 
 
 def _session(user_id: ActingUser) -> Iterator[Session]:

@@ -128,7 +128,9 @@ def answer(
     request: FeedbackRequest,
     user_id: ActingUser,
     session: UserSession,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")] = None,
+    idempotency_key: Annotated[
+        str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
+    ] = None,
 ) -> FeedbackAnswer:
     """Answer a suggestion; the last answer counts, and the same one twice is one."""
     given = answer_suggestion(

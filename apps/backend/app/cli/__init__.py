@@ -7,7 +7,23 @@ import sys
 
 import typer
 
-from app.cli import db, demo, ingest, merchants, sample, serve, warehouse, worker
+from app.cli import (
+    backtest,
+    categories,
+    db,
+    demo,
+    ingest,
+    merchants,
+    rules,
+    sample,
+    serve,
+    suggest,
+    token,
+    transactions,
+    user,
+    warehouse,
+    worker,
+)
 from app.cli.output import note
 from app.errors import LedgermillError
 
@@ -22,8 +38,15 @@ app.command()(serve.serve)
 app.command()(worker.worker)
 app.command()(ingest.ingest)
 app.command()(sample.sample)
+app.command("suggest")(suggest.suggest_)
+app.command()(backtest.backtest)
+app.add_typer(categories.app, name="categories")
 app.add_typer(db.app, name="db")
 app.add_typer(merchants.app, name="merchants")
+app.add_typer(rules.app, name="rules")
+app.add_typer(token.app, name="token")
+app.add_typer(transactions.app, name="transactions")
+app.add_typer(user.app, name="user")
 app.add_typer(warehouse.app, name="warehouse")
 
 

@@ -26,6 +26,8 @@ def demo(
     report = run_demo(file, lambda sentence: note("…", sentence, style="dim"))
     if report.examples:
         results.print(examples(report.examples))
+    if report.suggestion_examples:
+        results.print(suggestion_examples(report.suggestion_examples))
     results.print(summary(report))
     folder = get_settings().build_dir
     results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
@@ -42,6 +44,18 @@ def examples(rows: list[tuple[str, ...]]) -> Table:
     table.add_column("the bank's string")
     for position, column in ((1, "merchant"), (2, "label")):
         table.add_column(column, no_wrap=True, min_width=min(24, max(len(row[position]) for row in rows)))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def suggestion_examples(rows: list[tuple[str, str, str, str]]) -> Table:
+    """Lay a few suggestions out as a table."""
+    table = Table(title="What was suggested for the last month, and why", title_justify="left")
+    table.add_column("the bank's string")
+    table.add_column("category", no_wrap=True)
+    table.add_column("sure", no_wrap=True)
+    table.add_column("because")
     for row in rows:
         table.add_row(*row)
     return table

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from app.errors import InvalidInput
+from app.config import BACKEND_DIR, get_settings
+from app.errors import Conflict, InvalidInput
 
 
 def serve(
@@ -22,4 +27,43 @@ def serve(
     """Serve the API until interrupted."""
     if workers > 1 and not api_only:
         raise InvalidInput("--workers above one needs --api-only.")
-    uvicorn.run("app.main:create_app", factory=True, host=host, port=port, workers=workers, log_level="info")
+    run_dir = _make_run_dir(port)
+    # prometheus_client looks at its variable once, when it is imported, which has happened here already: this process
+    # becomes the server, under the same number, so that whoever started it can signal it.
+    os.execve(  # noqa: S606
+        sys.executable,
+        [
+            # -P and --app-dir: the program is the installed one, whatever the working directory holds.
+            sys.executable, "-P", "-m", "uvicorn", "app.main:create_app", "--factory", f"--app-dir={BACKEND_DIR}",
+            f"--host={host}", f"--port={port}", f"--workers={workers}", "--log-level=info",
+            # Paths hold ids; the header names what to attack; and who calls is who connects, not what a header says.
+            "--no-access-log", "--no-server-header", "--no-proxy-headers",
+        ],
+        os.environ | {"LM_RUN_DIR": str(run_dir), "PROMETHEUS_MULTIPROC_DIR": str(run_dir / "metrics")},
+    )  # fmt: skip
+
+
+def _make_run_dir(port: int) -> Path:
+    """Make the folder of a server's processes, empty; it is this server's own for as long as it runs.
+
+    Raises:
+        Conflict: A server with the same data folder and port is running.
+    """
+    run_dir = get_settings().data_dir.resolve() / "run" / str(port)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    run_dir.chmod(0o700)
+    lock = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Conflict(f"A server with this data folder is running on port {port}; stop it, or use another.") from None
+    # Held by the program that this process becomes; its workers do not inherit it.
+    os.set_inheritable(lock, True)
+    for path in run_dir.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    (run_dir / "metrics").mkdir(mode=0o700)
+    (run_dir / "pid").write_text(str(os.getpid()))
+    return run_dir

@@ -79,11 +79,7 @@ def merchant_confidence(priors: pl.DataFrame) -> pl.DataFrame:
         top_share_lower and top_share_upper (Wilson's interval) and confidence (high, medium or low), sorted by the
         first two.
     """
-    hits, total = pl.col("top_count"), pl.col("label_count")
-    square = CONFIDENCE_Z**2
-    centre = hits + square / 2
-    margin = CONFIDENCE_Z * (hits * (total - hits) / total + square / 4).sqrt()
-    lower, upper = ((bound / (total + square)).round(DECIMALS) for bound in (centre - margin, centre + margin))
+    lower, upper = wilson_interval(pl.col("top_count"), pl.col("label_count"))
     confidence = (
         pl.when(pl.col("top_share_lower") >= CONFIDENCE_HIGH)
         .then(pl.lit("high"))
@@ -105,6 +101,20 @@ def merchant_confidence(priors: pl.DataFrame) -> pl.DataFrame:
         .drop("top_count")
         .sort("user_id", "merchant")
     )
+
+
+def wilson_interval(hits: pl.Expr, total: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
+    """Give the ends of Wilson's score interval for a share, at `CONFIDENCE_Z`, rounded to `DECIMALS`.
+
+    Args:
+        hits: How many of the total; at most that many.
+        total: How many there are; at least one, else the ends are not numbers.
+    """
+    square = CONFIDENCE_Z**2
+    centre = hits + square / 2
+    margin = CONFIDENCE_Z * (hits * (total - hits) / total + square / 4).sqrt()
+    lower, upper = ((bound / (total + square)).round(DECIMALS) for bound in (centre - margin, centre + margin))
+    return lower, upper
 
 
 def read_merchant_priors(

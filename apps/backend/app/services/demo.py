@@ -17,9 +17,8 @@ from app.db import session_for_jobs, session_for_user
 from app.ml.feature_build import build_range
 from app.orm_models import Transaction
 from app.progress import progress_of
-from app.services import installation
+from app.services import demo_answers, installation
 from app.services.credentials import list_tokens, new_token
-from app.services.demo_answers import SuggestionCounts, suggest_and_answer
 from app.services.ingest import ingest_statement
 from app.services.sample import generate_ledger, write_ledger
 from app.services.warehouse import build_warehouse
@@ -33,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SAMPLE_SEED: Final = 7
 EXAMPLES: Final = 8
+SUGGESTION_EXAMPLES: Final = 6
+NOT_WRITTEN: Final = frozenset({"examples", "suggestion_examples", "token"})
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class DemoReport:
     """What the loop did.
 
     Attributes:
-        token: A bearer token of the demo's user, told once, when the user is made; None afterwards.
-        examples: A few training rows; all else but the token is in build/demo.json under the same keys.
+        token: A bearer token of the demo's user, told once, when the user is made; None afterwards. All but this and
+            the examples is in build/demo.json under the same keys.
+        examples: A few training rows.
+        suggestion_examples: A few suggestions: description, category, confidence and reason.
     """
 
     name: str
@@ -50,9 +53,10 @@ class DemoReport:
     features: int
     training_rows: int
     merchants: dict[str, int]
-    suggestions: SuggestionCounts
+    suggestions: demo_answers.SuggestionCounts
     seconds: dict[str, float]
     examples: list[tuple[str, ...]]
+    suggestion_examples: list[tuple[str, str, str, str]]
     token: str | None
 
 
@@ -92,7 +96,7 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         step("suggestions", "Suggesting for the last month, whose categories were held back, and answering with them"),
         progress_of("transactions", logger=logger) as show,
     ):
-        suggestions = suggest_and_answer(user_id, result.held_back, show)
+        suggestions = demo_answers.suggest_and_answer(user_id, result.held_back, show)
     with (
         step("warehouse", "Building and testing the warehouse"),
         progress_of("models and tests") as show,
@@ -106,6 +110,7 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         **_outcome(user_id),
         suggestions=suggestions,
         examples=read_examples(user_id),
+        suggestion_examples=demo_answers.read_examples(user_id, result.held_back, SUGGESTION_EXAMPLES),
         seconds=seconds,
         token=token,
     )
@@ -209,7 +214,7 @@ def _outcome(user_id: int) -> dict[str, Any]:
 def _write(report: DemoReport) -> None:
     folder = get_settings().build_dir
     folder.mkdir(parents=True, exist_ok=True)
-    counted = {key: value for key, value in asdict(report).items() if key not in ("examples", "token")}
+    counted = {key: value for key, value in asdict(report).items() if key not in NOT_WRITTEN}
     content = json.dumps(counted, indent=2) + "\n"
     for name in (f"demo-{report.name}.json", "demo.json"):
         (folder / name).write_text(content, encoding="utf-8")

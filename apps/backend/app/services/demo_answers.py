@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from app.db import driver_connection, session_for_user
 from app.services.feedback import answer_suggestion
@@ -12,6 +12,10 @@ from app.services.suggestions import MOST_TRANSACTIONS, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sqlalchemy.orm import Session
+
+REPORTED_EVERY: Final = 100
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def suggest_and_answer(
     done = len(held_back) - len(waiting)
     # All are suggested to before the first is answered: no answer of the month helps with the month.
     with session_for_user(user_id) as session:
+        _add_categories(session, user_id, set(held_back.values()))
         for start in range(0, len(waiting), MOST_TRANSACTIONS):
             suggest(session, user_id, waiting[start : start + MOST_TRANSACTIONS], mode="heuristic")
     for event_id, txn_id, label in _unanswered(user_id, held_back):
@@ -62,8 +67,51 @@ def suggest_and_answer(
             else:
                 answer_suggestion(session, user_id, event_id, "reject", label=truth)
         done += 1
-        progress(min(done, len(held_back)), len(held_back))
+        if done % REPORTED_EVERY == 0:
+            progress(min(done, len(held_back)), len(held_back))
     return _count(user_id, held_back)
+
+
+def read_examples(user_id: int, held_back: Mapping[int, str], most: int) -> list[tuple[str, str, str, str]]:
+    """Return a few of the month's suggestions, of each category one, the surest and the least sure in turn.
+
+    Returns:
+        Description, suggested category, confidence and first reason.
+    """
+    with session_for_user(user_id) as session:
+        rows = driver_connection(session).execute(
+            """
+            SELECT description, label, confidence, reason
+            FROM (
+                SELECT DISTINCT ON (events.candidates -> 0 ->> 'label')
+                    transactions.description, events.candidates -> 0 ->> 'label' AS label,
+                    to_char((events.candidates -> 0 ->> 'confidence')::numeric, '0.00') AS confidence,
+                    events.candidates -> 0 -> 'reasons' ->> 0 AS reason
+                FROM suggestion_events AS events
+                INNER JOIN transactions ON transactions.id = events.txn_id
+                WHERE events.txn_id = ANY(%s) AND events.candidates -> 0 -> 'reasons' ->> 0 IS NOT NULL
+                ORDER BY
+                    events.candidates -> 0 ->> 'label',
+                    abs((events.candidates -> 0 ->> 'confidence')::numeric - 0.9), events.id
+            ) AS examples
+            ORDER BY confidence DESC, label
+            LIMIT %s
+            """,
+            [list(held_back), most],
+        )
+        return [(description, label, confidence.strip(), reason) for description, label, confidence, reason in rows]
+
+
+def _add_categories(session: Session, user_id: int, names: set[str]) -> None:
+    """Let the user have the file's categories that occur in the month that was held back alone."""
+    driver_connection(session).execute(
+        """
+        INSERT INTO categories (user_id, name)
+        SELECT %(user_id)s, wanted.name FROM unnest(%(names)s::text[]) AS wanted (name)
+        WHERE NOT EXISTS (SELECT FROM categories WHERE categories.name = wanted.name)
+        """,
+        {"user_id": user_id, "names": sorted(names)},
+    )
 
 
 def _suggested(user_id: int, held_back: Mapping[int, str]) -> set[int]:

@@ -206,8 +206,7 @@ _NAMES_BY_KEY: Final = {category.key: category.name for category in DEFAULT_CATE
 
 def _read_transactions(connection: psycopg.Connection[Any], user_id: int, txn_ids: Sequence[int]) -> pl.DataFrame:
     """Read what rules and priors look at, with features from the kernel where none are stored."""
-    own = {"own_label": pl.String(), "own_source": pl.String()}
-    seen_by_rules = {"account": pl.String(), "merchant_canonical": pl.String()}
+    added = dict.fromkeys(("account", "merchant_canonical", "own_label", "own_source"), pl.String())
     read = read_frame(
         connection,
         """
@@ -222,7 +221,7 @@ def _read_transactions(connection: psycopg.Connection[Any], user_id: int, txn_id
                 AND category_names.valid_to IS NULL
         WHERE transactions.id = ANY(%s) AND transactions.user_id = %s AND transactions.deleted_at IS NULL
         """,
-        dict(TRANSACTION_SCHEMA) | seen_by_rules | own,
+        pl.Schema(TRANSACTION_SCHEMA | added),
         [list(txn_ids), user_id],
     )
     features = build_features(read.select(list(TRANSACTION_SCHEMA)))

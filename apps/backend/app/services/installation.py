@@ -30,6 +30,7 @@ from app.db import (
 )
 from app.embedded_postgres.private_file import write_private
 from app.errors import DatabaseUnavailable, InvalidInput
+from app.services.default_categories import seed_default_categories
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,13 +66,15 @@ class Installation:
 def prepare_installation() -> Installation:
     """Start the embedded server if there is no other, and bring an outdated schema to its newest revision.
 
-    Safe to call at the start of every command: when all is well it costs one query.
+    Safe to call at the start of every command: when all is well it costs two queries.
 
     Raises:
         DatabaseUnavailable: The server cannot be started or reached.
     """
     if _schema_revision() != _newest_revision():
         upgrade()
+    else:
+        _share_categories()
     return describe_installation()
 
 
@@ -101,6 +104,8 @@ def upgrade(revision: str = "head") -> None:
             _allow_login(role)
         _set_search_path()
         _write_profiles()
+        if _schema_revision() == _newest_revision():
+            _share_categories()
 
 
 def downgrade(revision: str) -> None:
@@ -124,32 +129,37 @@ def login_options(role: Role) -> dict[str, Any]:
     return conninfo_to_dict(database_url(role).set(drivername="postgresql").render_as_string(hide_password=False))
 
 
-def ensure_user(name: str) -> int:
-    """Return the id of the user of that name, adding them if there is none."""
+def ensure_user(name: str, *, is_demo: bool = False) -> int:
+    """Return the id of the user of that name, adding them, as a demo's data set or not, if there is none."""
     with session_for_jobs() as session:
-        add = text("INSERT INTO users (name) VALUES (:name) ON CONFLICT (name) DO NOTHING")
-        session.execute(add, {"name": name})
+        add = text("INSERT INTO users (name, is_demo) VALUES (:name, :is_demo) ON CONFLICT (name) DO NOTHING")
+        session.execute(add, {"name": name, "is_demo": is_demo})
         found: int = session.execute(text("SELECT id FROM users WHERE name = :name"), {"name": name}).scalar_one()
         return found
 
 
-def ensure_local_user() -> int:
-    """Return the id of the user that trusted requests act for, in the database that requests go to.
+def ensure_local_user() -> None:
+    """Add the local user where there is nobody at all, and make sure that requests see the users that jobs add.
 
     Raises:
         DatabaseUnavailable: Requests go to another database than jobs do.
     """
-    name = get_settings().local_user
-    user_id = ensure_user(name)
-    with database_errors(), session_for_user(user_id) as session:
+    with session_for_jobs() as session:
+        add = text("""
+            INSERT INTO users (name) SELECT :name WHERE NOT EXISTS (SELECT FROM users) ON CONFLICT (name) DO NOTHING
+        """)
+        session.execute(add, {"name": get_settings().local_user})
+    with session_for_jobs() as session:
+        somebody = session.execute(text("SELECT id, name FROM users ORDER BY id DESC LIMIT 1")).one()
+    with database_errors(), session_for_user(somebody.id) as session:
         # No role that is bound by row-level security could look for the id by the name.
-        seen = session.execute(text("SELECT name FROM users WHERE id = :id"), {"id": user_id}).scalar_one_or_none()
-    if seen != name:
+        find = text("SELECT name FROM users WHERE id = :id")
+        seen = session.execute(find, {"id": somebody.id}).scalar_one_or_none()
+    if seen != somebody.name:
         raise DatabaseUnavailable(
             "Requests and jobs go to different databases: let LM_APP_DATABASE_URL, LM_JOBS_DATABASE_URL and "
             "DATABASE_URL lead to one."
         )
-    return user_id
 
 
 @contextmanager
@@ -176,6 +186,12 @@ def _known_revisions(wanted: str) -> Iterator[None]:
             f"The schema cannot go from {current or 'empty'} to {wanted!r}; name a revision out of "
             "apps/backend/alembic/versions, head or base."
         ) from None
+
+
+def _share_categories() -> None:
+    """Give the installation this version's shared categories, which change without the schema."""
+    with get_engine("admin").begin() as connection:
+        seed_default_categories(connection)
 
 
 def _write_profiles() -> None:

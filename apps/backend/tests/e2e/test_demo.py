@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from app.config import get_settings
 from app.services.demo import run_demo
 
@@ -26,20 +28,32 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     said: list[str] = []
     first = run_demo(None, said.append)
     report = written("demo.json")
-    assert set(report) == {"name", "ingest", "labels", "features", "training_rows", "merchants", "seconds"}
+    assert set(report) == {
+        "name", "ingest", "labels", "features", "training_rows", "suggestions", "merchants", "seconds"
+    }  # fmt: skip
     assert set(report["ingest"]) == {"rows", "inserted", "duplicates", "rejected"}
     assert report == written("demo-sample.json")
     rows = report["ingest"]["rows"]
     assert report["ingest"] == {"rows": rows, "inserted": rows, "duplicates": 0, "rejected": 0}
-    assert report["features"] == report["training_rows"] == report["labels"]["import"] == rows
+    assert report["features"] == report["training_rows"] == sum(report["labels"].values()) == rows
+    suggestions = report["suggestions"]
+    assert set(suggestions) == {"count", "covered", "accepted", "rejected", "precision"}
+    # The last month's categories were held back; all of them have become labels by answers.
+    assert suggestions["count"] == report["labels"]["human"] > 100
+    assert suggestions["accepted"] + suggestions["rejected"] == suggestions["covered"] > 100
+    assert suggestions["precision"] == pytest.approx(suggestions["accepted"] / suggestions["covered"], abs=1e-4)
+    assert suggestions["precision"] > 0.9
+    assert first.token is not None
+    assert first.token not in json.dumps(report)
     assert min(report["merchants"].values()) > 0
     assert len(first.examples) > 3
     assert "Building and testing the warehouse" in said
 
-    run_demo(None, said.append)
+    second = run_demo(None, said.append)
+    assert second.token is None
     again = written("demo.json")
     assert again["ingest"] == {"rows": rows, "inserted": 0, "duplicates": rows, "rejected": 0}
-    kept = ("labels", "features", "training_rows", "merchants")
+    kept = ("labels", "features", "training_rows", "suggestions", "merchants")
     assert {key: again[key] for key in kept} == {key: report[key] for key in kept}
 
 

@@ -44,7 +44,7 @@ class Ledger:
                 text("SELECT txn_id, label, source FROM transaction_labels WHERE txn_id = ANY(:ids)"),
                 {"ids": list(txn_ids)},
             )
-            found = {txn_id: (label, source) for txn_id, label, source in rows}
+            found = {txn_id: (str(label), str(source)) for txn_id, label, source in rows}
         return [found.get(txn_id) for txn_id in txn_ids]
 
 

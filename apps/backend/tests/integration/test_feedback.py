@@ -105,6 +105,15 @@ def test_undo_leaves_a_label_alone_that_was_changed_since(labelled: Ledger, even
     assert label(labelled, event[1]) == ("Household", "human")
 
 
+def test_undo_of_an_answer_after_such_a_change_goes_back_to_it(labelled: Ledger, event: tuple[int, int]) -> None:
+    answer(labelled, event[0], "accept")
+    with session_for_user(labelled.user_id) as session:
+        write_labels(session, {event[1]: "Fuel"}, source="human")
+    answer(labelled, event[0], "accept", label="Household")
+    answer(labelled, event[0], "undo")
+    assert label(labelled, event[1]) == ("Fuel", "human")
+
+
 def test_the_same_answer_again_is_one_answer(
     labelled: Ledger, event: tuple[int, int], admin_connection: psycopg.Connection
 ) -> None:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import httpx2
 import psycopg
 import pytest
 import yaml
 
-from app.config import BACKEND_DIR, REPOSITORY_ROOT
+from app.config import BACKEND_DIR, REPOSITORY_ROOT, get_settings
 from app.embedded_postgres import client_binary
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 PROMETHEUS = REPOSITORY_ROOT / "ops" / "prometheus"
 DASHBOARD = REPOSITORY_ROOT / "ops" / "grafana" / "dashboards" / "ledgermill.json"
+METRICS_TOKEN = "what a scraper shows"
 PATIENCE_SECONDS = 60
 
 STATEMENT = """Date,Description,Amount
@@ -35,8 +37,8 @@ STATEMENT = """Date,Description,Amount
 """
 
 
-def test_prometheus_accepts_its_configuration() -> None:
-    assert "SUCCESS" in promtool("check", "config", str(PROMETHEUS / "prometheus.yml"))
+def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
+    assert "SUCCESS" in promtool("check", "config", str(configure(tmp_path)))
 
 
 @pytest.mark.parametrize("cases", sorted(PROMETHEUS.glob("tests/*.yml")), ids=lambda path: path.name)
@@ -53,6 +55,14 @@ def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet() -> None:
     assert expected == {alert: {True, False} for alert in expected}
 
 
+def test_every_query_of_a_runbook_runs(admin_connection: psycopg.Connection) -> None:
+    section = (REPOSITORY_ROOT / "docs" / "operations.md").read_text().split("## Alerts")[1].split("\n## ")[0]
+    queries: list[LiteralString] = re.findall(r"^ *```sql\n(.*?)```", section, re.MULTILINE | re.DOTALL)
+    assert len(queries) >= 4
+    for each in queries:
+        admin_connection.execute(each)
+
+
 def test_prometheus_scrapes_the_server_and_answers_every_panel_and_rule(database: str, tmp_path: Path) -> None:
     assert database
     with server() as api, prometheus(tmp_path, target=api) as monitoring:
@@ -63,10 +73,88 @@ def test_prometheus_scrapes_the_server_and_answers_every_panel_and_rule(database
         assert counted == {"inserted": "3", "duplicates": "0", "rejected": "0"}
         for expression in (*panel_expressions(), *(rule["expr"] for rule in alert_rules())):
             query(monitoring, expression)
-        for expression in ('up{job="ledgermill"}', 'process_resident_memory_bytes{job="ledgermill"}'):
+        for expression in ('up{job="ledgermill"}', 'lm_server_resident_memory_bytes{job="ledgermill"}'):
             assert query(monitoring, expression), expression
         wait_until(lambda: all(rule["health"] == "ok" for rule in loaded_rules(monitoring)))
         assert len(loaded_rules(monitoring)) == len(alert_rules())
+
+
+HISTORY = "date,description,amount,category\n" + "".join(
+    f"2025-{month:02}-{day:02},ALDI LEEDS,-{day}.00,{'Groceries' if month < 3 else ''}\n"
+    for month in (1, 2, 3)
+    for day in range(1, 11)
+)
+
+
+def test_prometheus_reads_back_every_suggestion_and_answer_over_all_worker_processes(
+    database: str, tmp_path: Path
+) -> None:
+    assert database
+    with server(workers=2) as api, prometheus(tmp_path, target=api) as monitoring:
+
+        def post(path: str, **body: Any) -> Any:
+            # A connection of its own for each call, so that both processes get some.
+            answer = httpx2.post(f"http://{api}{path}", timeout=30, **body)
+            assert answer.is_success, answer.text
+            return answer.json()
+
+        post("/ingest", files={"file": ("history.csv", HISTORY)})
+        made = [
+            suggestion
+            for txn_id in range(21, 31)
+            for suggestion in post("/suggestions", json={"txn_ids": [txn_id, 4711]})["suggestions"]
+        ]
+        assert len(made) == 10
+        for number, suggestion in enumerate(made[:9]):
+            body = {"action": "accept"} if number % 3 else {"action": "reject"}
+            for _ in range(2):  # a repeat counts once
+                post(f"/suggestions/{suggestion['event_id']}/feedback", json=body)
+
+        def counted(name: str) -> list[float]:
+            return [float(row["value"][1]) for row in query(monitoring, f'{name}{{source="rule"}}')]
+
+        wait_until(lambda: counted("lm_suggestions_rejected") == [3])
+        assert counted("lm_suggestions_total") == [10]
+        assert counted("lm_suggestions_accepted") == [6]
+        assert counted("lm_suggestion_seconds_count") == [10]
+        kinds = httpx2.get(f"http://{monitoring}/api/v1/metadata").json()["data"]
+        for name in ("lm_suggestions_total", "lm_suggestions_accepted", "lm_suggestions_rejected"):
+            assert [entry["type"] for entry in kinds[name]] == ["counter"]
+
+
+COUNT_ANSWERS = """
+from app.services.metrics import SUGGESTIONS_ABSTAINED, SUGGESTIONS_ACCEPT, SUGGESTIONS_REJECT, SUGGESTIONS_TOTAL
+SUGGESTIONS_TOTAL.labels(source='rule').inc(30)
+SUGGESTIONS_ABSTAINED.labels(source='rule', reason='no_candidate').inc(10)
+SUGGESTIONS_ACCEPT.labels(source='rule').inc(6)
+SUGGESTIONS_REJECT.labels(source='rule').inc(2)
+"""
+
+COVERAGE = """
+sum by (source) (lm_suggestions_total)
+  / (sum by (source) (lm_suggestions_total) + sum by (source) (lm_suggestions_abstained_total))
+"""
+
+
+def test_prometheus_knows_what_was_counted_by_a_process_of_the_server_that_is_gone(
+    database: str, tmp_path: Path
+) -> None:
+    assert database
+    with server() as api, prometheus(tmp_path, target=api) as monitoring:
+        folder = get_settings().data_dir / "run" / api.partition(":")[2] / "metrics"
+        environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)}
+        subprocess.run([sys.executable, "-c", COUNT_ANSWERS], cwd=BACKEND_DIR, env=environment, check=True)
+
+        def counted(expression: str) -> list[float]:
+            return [float(row["value"][1]) for row in query(monitoring, expression)]
+
+        wait_until(lambda: counted('lm_suggestions_total{source="rule"}') == [30])
+        assert counted('lm_suggestions_accepted{source="rule"}') == [6]
+        assert counted('lm_suggestions_rejected{source="rule"}') == [2]
+        assert {row["metric"]["source"]: row["value"][1] for row in query(monitoring, COVERAGE)} == {
+            "rule": "0.75",
+            "model": "NaN",
+        }
 
 
 def test_mlflow_gets_its_database_once_and_its_password_each_time(database: str) -> None:
@@ -118,7 +206,7 @@ def alert_rules() -> list[dict[str, Any]]:
 
 def panel_expressions() -> list[str]:
     panels = json.loads(DASHBOARD.read_text())["panels"]
-    expressions = [target["expr"] for panel in panels for target in panel["targets"]]
+    expressions = [target["expr"] for panel in panels if panel["type"] != "row" for target in panel["targets"]]
     # Grafana puts a time there that fits the zoom.
     return [expression.replace("$__rate_interval", "1m") for expression in expressions]
 
@@ -136,11 +224,12 @@ def loaded_rules(address: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def server() -> Iterator[str]:
+def server(*, workers: int = 1) -> Iterator[str]:
     """Serve the API for this test's database; give its address."""
     address = free_address()
     command = [sys.executable, "-m", "app.cli", "serve", "--api-only", "--port", address.partition(":")[2]]
-    with running(command, environment={"LM_LOCAL_TRUST": "true"}):
+    command += ["--workers", str(workers)]
+    with running(command, environment={"LM_LOCAL_TRUST": "true", "LM_METRICS_TOKEN": METRICS_TOKEN}):
         wait_until(lambda: answers(f"http://{address}/healthz"))
         yield address
 
@@ -148,11 +237,11 @@ def server() -> Iterator[str]:
 @contextmanager
 def prometheus(folder: Path, *, target: str) -> Iterator[str]:
     """Run Prometheus with our configuration, but a quicker clock and another target; give its address."""
-    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    path = configure(folder)
+    configuration = yaml.safe_load(path.read_text())
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    configuration["rule_files"] = [str(PROMETHEUS / name) for name in configuration["rule_files"]]
     configuration["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    path.write_text(yaml.safe_dump(configuration))
     address = free_address()
     command = [
         program("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'tsdb'}",
@@ -161,6 +250,20 @@ def prometheus(folder: Path, *, target: str) -> Iterator[str]:
     with running(command):
         wait_until(lambda: answers(f"http://{address}/-/ready"))
         yield address
+
+
+def configure(folder: Path) -> Path:
+    """Write our configuration as compose.yaml has it, with the secret in a file; return its path."""
+    configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    configuration["rule_files"] = [str(PROMETHEUS / name) for name in configuration["rule_files"]]
+    secret = folder / "metrics_token"
+    secret.write_text(METRICS_TOKEN)
+    authorization = configuration["scrape_configs"][0]["authorization"]
+    assert authorization == {"credentials_file": f"/run/secrets/{secret.name}"}
+    authorization["credentials_file"] = str(secret)
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(configuration))
+    return path
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def test_a_connection_that_names_no_user_sees_nothing(two_users: tuple[int, int]
 @pytest.fixture
 def three_categories(two_users: tuple[int, int], admin_connection: psycopg.Connection) -> tuple[int, int]:
     """A category of each user, called after its owner, and one that all share."""
+    admin_connection.execute("DELETE FROM categories")
     for name, owner in [("one", two_users[0]), ("two", two_users[1]), ("shared", None)]:
         admin_connection.execute("INSERT INTO categories (name, user_id) VALUES (%s, %s)", [name, owner])
     return two_users

@@ -48,10 +48,16 @@ def test_nothing_is_suggested_for_a_merchant_nobody_has_labelled(labelled: Ledge
     assert (made.candidates, made.abstention) == ((), "no_candidate")
 
 
-def test_what_is_not_sure_enough_is_withheld_and_the_answer_says_so(labelled: Ledger) -> None:
+def test_what_is_not_sure_enough_is_withheld_and_the_answer_says_so(
+    labelled: Ledger, admin_connection: psycopg.Connection
+) -> None:
     (new,) = labelled.add("2025-02-01,CORNER SHOP,-9.00,card,")
     (made,) = suggested(labelled, [new]).suggestions
     assert (made.candidates, made.abstention) == ((), "below_confidence")
+    (logged,) = events(admin_connection)
+    # What was not shown is not what was suggested; what it was stays among the inputs.
+    assert logged["candidates"] == []
+    assert {kept["label"] for kept in logged["inputs"]["evidence"]} == {"Groceries", "Household"}
     (asked,) = suggested(labelled, [new], min_confidence=0.1).suggestions
     assert {candidate.label for candidate in asked.candidates} == {"Groceries", "Household"}
     assert asked.candidates[0].confidence < OWN_THRESHOLD
@@ -185,8 +191,8 @@ def test_other_users_are_asked_from_three_on_each_once_and_only_for_labels_one_h
         else:
             assert [candidate.label for candidate in made.candidates] == ["Household"]
             assert f"{number} of {number + 1} people here" in made.candidates[0].reasons[0]
-    rows = admin_connection.execute("SELECT * FROM shared_merchant_priors ORDER BY label").fetchall()
-    assert rows == [("plantopia", "Household", 4, 5), ("plantopia", "Secret hobby", 1, 5)]
+    kept = admin_connection.execute("SELECT * FROM shared_merchant_priors ORDER BY label").fetchall()
+    assert kept == [("plantopia", "Household", 4, 5), ("plantopia", "Secret hobby", 1, 5)]
 
 
 def test_with_the_shared_categories_built_in_knowledge_suggests_from_the_first_day(ledger: Ledger) -> None:

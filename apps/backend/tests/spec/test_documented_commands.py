@@ -1,8 +1,7 @@
 """The pages of commands are run from top to bottom, as a person would who follows them on a fresh clone.
 
 Blocks marked `container` need a container engine; they are named and checked against compose.yaml and the command line
-instead. Blocks marked `later` name what is not built yet, and must find nothing until it is. The block marked `setup`
-is what made the environment that runs this.
+instead. The block marked `setup` is what made the environment that runs this.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ import pytest
 import yaml
 
 from app.config import REPOSITORY_ROOT
+from app.main import create_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,14 +135,12 @@ def newcomer() -> Iterator[Newcomer]:
 
 
 def test_every_command_on_the_commands_page_runs(newcomer: Newcomer) -> None:
-    blocks = [block for block in blocks_of("commands.md") if block.mark in ("", "server", "later")]
+    blocks = [block for block in blocks_of("commands.md") if block.mark in ("", "server")]
     printed: dict[str, str] = {}
     with newcomer.serving("lm", "serve", "--port", str(newcomer.port), port=newcomer.port):
         for block in blocks:
             if block.mark == "":
                 printed[block.text] = newcomer.follow(block)
-            elif block.mark == "later":
-                newcomer.follow(replace(block, text=f"! {block.text}"))
             elif "dbt docs serve" in block.text:
                 port = free_port()
                 with (
@@ -158,7 +156,8 @@ def test_every_command_on_the_commands_page_runs(newcomer: Newcomer) -> None:
 
     assert '"inserted":' in shown("curl -X POST")
     assert '"rejected":0' in shown("curl -X POST")
-    assert 'lm_ingest_rows_total{outcome="inserted"}' in shown("/metrics")
+    assert 'lm_ingest_rows_total{outcome="inserted"}' in shown("grep lm_")
+    assert re.search(r'^lm_suggestions_total\{source="rule"\} \d', shown("grep suggestion"), re.MULTILINE)
     assert "INSERT 0 1" in shown("INSERT INTO transaction_labels")
     assert "✅ Built" in shown("feature_build --all")
     assert "fk_transaction_labels_txn_id_transactions" in shown(r"\d transaction_labels")
@@ -189,6 +188,24 @@ print('checked', len(df))
     assert "checked" in printed
 
 
+def test_every_call_on_the_api_page_is_answered_and_every_route_is_on_it(newcomer: Newcomer) -> None:
+    blocks = blocks_of("api.md")
+    assert {(block.language, block.mark) for block in blocks} == {("bash", "")}
+    script = "".join(block.text for block in blocks)
+    called = set(re.findall(r"localhost:8000(/[^\s\"?]*)", script))
+    routes = {*create_app().openapi()["paths"], "/openapi.json", "/docs"}
+    patterns = {path: re.compile(re.sub(r"\{[^}]*\}", r"[^/]+", path)) for path in routes}
+    assert [path for path, pattern in patterns.items() if not any(map(pattern.fullmatch, called))] == []
+    assert [path for path in called if not any(pattern.fullmatch(path) for pattern in patterns.values())] == []
+    strict = 'curl() { command curl --silent --show-error --fail-with-body --write-out "\\n" "$@"; }\n'
+    with newcomer.serving("lm", "serve", "--port", str(newcomer.port), port=newcomer.port):
+        printed = newcomer.follow(Block(0, "bash", "", strict + script))
+    assert '"inserted":6' in printed
+    assert '"label":"Groceries","confidence":0.' in printed
+    assert '"unknown":[4711]' in printed
+    assert '"action":"undo"' in printed
+
+
 CONTAINER_BLOCKS = [block for block in blocks_of("commands.md") if block.mark == "container"]
 
 
@@ -214,7 +231,7 @@ def test_commands_that_need_a_container_engine_name_services_and_programs_that_e
 
 
 def test_every_command_block_of_the_page_is_run_or_named() -> None:
-    assert {block.mark for block in blocks_of("commands.md")} == {"", "setup", "server", "container", "later"}
+    assert {block.mark for block in blocks_of("commands.md")} == {"", "setup", "server", "container"}
     assert {block.language for block in blocks_of("commands.md")} == {"bash", "sql", "python"}
 
 

@@ -21,7 +21,7 @@ EXAMPLE = (REPOSITORY_ROOT / ".env.example").read_text()
 # What this file uses of the Compose specification, https://compose-spec.io.
 SERVICE_KEYS = {
     "build", "command", "depends_on", "environment", "healthcheck", "image", "init", "ports", "profiles", "restart",
-    "security_opt", "shm_size", "stop_grace_period", "volumes",
+    "secrets", "security_opt", "shm_size", "stop_grace_period", "volumes",
 }  # fmt: skip
 HEALTHCHECK_KEYS = {"test", "interval", "timeout", "retries", "start_period"}
 CONDITIONS = {"service_started", "service_healthy", "service_completed_successfully"}
@@ -29,7 +29,7 @@ CONDITIONS = {"service_started", "service_healthy", "service_completed_successfu
 
 def test_compose_file_uses_only_keys_of_the_specification() -> None:
     top = yaml.safe_load(COMPOSE)
-    assert {key for key in top if not key.startswith("x-")} == {"name", "services", "volumes"}
+    assert {key for key in top if not key.startswith("x-")} == {"name", "secrets", "services", "volumes"}
     for name, service in SERVICES.items():
         assert set(service) <= SERVICE_KEYS, name
         assert set(service.get("healthcheck", {})) <= HEALTHCHECK_KEYS, name
@@ -114,11 +114,19 @@ def test_every_setting_of_the_backend_is_one_that_the_program_reads() -> None:
     assert given <= known
 
 
+def test_prometheus_gets_the_token_that_the_backend_asks_for() -> None:
+    variable = yaml.safe_load(COMPOSE)["secrets"]["metrics_token"]["environment"]
+    assert SERVICES["backend"]["environment"][variable].startswith(f"${{{variable}:?")
+    assert SERVICES["prometheus"]["secrets"] == ["metrics_token"]
+    (scrape,) = yaml.safe_load((REPOSITORY_ROOT / "ops/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert scrape["authorization"] == {"credentials_file": "/run/secrets/metrics_token"}
+
+
 def test_no_password_stands_in_any_of_the_files() -> None:
-    assert re.findall(r"^\w*PASSWORD=(.+)$", EXAMPLE, re.MULTILINE) == []
+    assert re.findall(r"^\w*(?:PASSWORD|TOKEN)=(.+)$", EXAMPLE, re.MULTILINE) == []
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
-            if "PASSWORD" in key:
+            if "PASSWORD" in key or "TOKEN" in key:
                 assert re.fullmatch(r"\$\{\w+:[-?][^}]*\}", value), (name, key)
             if "://" in value:
                 assert re.search(r"://\w+:\$\{\w+:[-?][^}]*\}@", value), (name, key)
@@ -156,6 +164,7 @@ def test_dashboard_reads_the_source_that_is_provisioned_from_where_it_is_mounted
     (source,) = yaml.safe_load((grafana / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
     assert source["url"] == "http://prometheus:9090"
     dashboard = json.loads((grafana / "dashboards/ledgermill.json").read_text())
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
     (provider,) = yaml.safe_load((grafana / "provisioning/dashboards/ledgermill.yml").read_text())["providers"]
     assert f"./ops/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]

@@ -25,7 +25,7 @@ from app.services.ingest.transactions import (
     write_features,
 )
 from app.services.merchants import learn_aliases
-from app.services.metrics import FEATURES_BUILT_TOTAL, INGEST_ROWS_TOTAL
+from app.services.metrics import FEATURES_BUILT_TOTAL, INGEST_ROWS_TOTAL, LABELS_TOTAL
 from app.services.statements import StatementOptions, inspect_statement, read_statement
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def ingest_statement(  # noqa: PLR0913 -- keyword-only, and each is an option of
         "(%(rows)s, %(inserted)s, %(duplicates)s, %(rejected)s) WHERE id = %(id)s",
         counts | {"id": import_id},
     )
-    event.listen(session, "after_commit", partial(_count, counts, features), once=True)
+    event.listen(session, "after_commit", partial(_count, counts, features, labels), once=True)
     return IngestResult(
         import_id=import_id,
         **counts,
@@ -164,10 +164,11 @@ def printable(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-def _count(counts: dict[str, int], features: int, _session: Session) -> None:
+def _count(counts: dict[str, int], features: int, labels: int, _session: Session) -> None:
     for outcome in ("inserted", "duplicates", "rejected"):
         INGEST_ROWS_TOTAL.labels(outcome=outcome).inc(counts[outcome])
     FEATURES_BUILT_TOTAL.inc(features)
+    LABELS_TOTAL.labels(source="import").inc(labels)
 
 
 def _open_import(

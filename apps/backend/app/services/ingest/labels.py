@@ -13,6 +13,15 @@ def write_import_labels(connection: psycopg.Connection[Any], user_id: int) -> in
 
     A label that a person or a rule gave is never touched, and one that a person removed does not come back.
     """
+    # Whoever labels locks the transaction before its label; a row that is new here nobody else has seen.
+    connection.execute("""
+        SELECT FROM transactions
+        INNER JOIN matched ON matched.id = transactions.id AND NOT matched.is_new AND matched.category IS NOT NULL
+        LEFT JOIN transaction_labels ON transaction_labels.txn_id = transactions.id
+        WHERE transaction_labels.label IS DISTINCT FROM matched.category
+        ORDER BY transactions.id
+        FOR NO KEY UPDATE OF transactions
+    """)
     labels = connection.execute("""
         INSERT INTO transaction_labels (txn_id, label, source)
         SELECT matched.id, matched.category, 'import' FROM matched

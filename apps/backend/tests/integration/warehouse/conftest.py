@@ -29,7 +29,7 @@ MERCHANTS = ("tesco", "Tesco", "café ñandú", 'o\'neill "bar"', "a:b", "1:a:b"
 
 @dataclass(frozen=True)
 class Ledger:
-    """Rows of any user, written as the jobs' role; every call is a database transaction of its own."""
+    """Rows of any user, written as the superuser; every call is a database transaction of its own."""
 
     connection: psycopg.Connection
 
@@ -136,9 +136,9 @@ class Ledger:
 
 
 @pytest.fixture
-def ledger(jobs_connection: psycopg.Connection) -> Ledger:
+def ledger(admin_connection: psycopg.Connection) -> Ledger:
     """An empty ledger."""
-    return Ledger(jobs_connection)
+    return Ledger(admin_connection)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from app.services.labels import write_labels
 from app.services.suggestions import suggest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from conftest import RunModels
@@ -52,7 +53,7 @@ def test_precision_in_the_warehouse_equals_precision_computed_from_the_events(
             session.execute(text("SELECT id FROM transactions WHERE category IS NULL ORDER BY id")).scalars().all()
         )
     with session_for_user(user_id) as session:
-        made = suggest(session, user_id, list(waiting)).suggestions
+        made = suggest(session, user_id, waiting).suggestions
     assert all(each.candidates for each in made)
     for each in made:
         action = draw.choice(["accept", "accept", "accept", "reject", None, "undone"])
@@ -84,7 +85,9 @@ def computed(user_id: int) -> tuple[int, float, float]:
         answers = session.execute(
             text("SELECT event_id, action, label FROM suggestion_feedback ORDER BY created_at, id")
         ).all()
-        labels = dict(session.execute(text("SELECT txn_id, label FROM transaction_labels")).tuples().all())
+        labels: dict[int, str] = dict(
+            session.execute(text("SELECT txn_id, label FROM transaction_labels")).tuples().all()
+        )
     last = {answer.event_id: answer for answer in answers}
     answered = [(event, last[event.id]) for event in events if event.id in last and last[event.id].action != "undo"]
     accepted = [event for event, answer in answered if answer.action == "accept"]

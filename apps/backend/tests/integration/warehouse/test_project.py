@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STAGING = {
     "stg_transactions", "stg_transaction_labels", "stg_label_events", "stg_ml_features", "stg_suggestion_events",
-    "stg_suggestion_feedback",
+    "stg_suggestion_feedback", "stg_category_names",
 }  # fmt: skip
 MARTS = {"fct_training_view", "dim_merchants", "fct_suggestions_eval"}
 
@@ -71,7 +71,7 @@ def test_command_line_reports_and_refuses_a_moment_that_is_none() -> None:
     runner = CliRunner()
     done = runner.invoke(app, ["build", "--as-of", "2025-10-01", "--select", "tag:staging"])
     assert done.exit_code == 0
-    assert "6 models" in done.output
+    assert "7 models" in done.output
     assert isinstance(runner.invoke(app, ["build", "--as-of", "yesterday"]).exception, InvalidInput)
 
 
@@ -86,7 +86,7 @@ def nodes(manifest: Any, kind: str) -> list[Any]:
 
 def test_every_model_and_column_is_described_and_every_model_is_tagged_ml(manifest: Any) -> None:
     models = nodes(manifest, "model")
-    assert len(models) == 11
+    assert len(models) == 12
     for model in models:
         assert model.description, model.name
         assert "ml" in model.tags, model.name

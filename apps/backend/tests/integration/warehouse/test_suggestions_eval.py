@@ -127,6 +127,26 @@ def test_verdict_follows_the_label_for_as_long_as_it_changes(ledger: Ledger, run
     ]
 
 
+def test_a_merge_makes_what_was_suggested_and_the_label_one_and_an_undo_two(
+    ledger: Ledger, run_models: RunModels, admin_connection: psycopg.Connection
+) -> None:
+    user_id = ledger.user("ana")
+    txn_id = ledger.transaction(user_id)
+    event_id = ledger.suggest(txn_id, '["Coffee"]')
+    ledger.accept(event_id, "Coffee")
+    ledger.label(txn_id, "Eating out")
+    verdicts = []
+    for change in (
+        "SELECT 1",
+        f"INSERT INTO category_names (user_id, name, shown_as) VALUES ({user_id}, 'Coffee', 'Eating out')",
+        "UPDATE category_names SET valid_to = now()",
+    ):
+        admin_connection.execute(change)
+        run_models(EVALUATION)
+        verdicts.append(verdict(ledger, event_id)[1])
+    assert verdicts == [0, 1, 0]
+
+
 def test_precision_of_the_specification_is_a_fraction(ledger: Ledger, run_models: RunModels) -> None:
     user_id = ledger.user("ana")
     for number in range(4):

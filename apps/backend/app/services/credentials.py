@@ -1,0 +1,173 @@
+"""Tokens and sessions: what a request shows to say whom it acts for. Of their secrets only the hashes are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from sqlalchemy import text
+
+from app.db import get_async_engine
+from app.errors import NotFound
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from sqlalchemy.orm import Session
+
+CredentialKind = Literal["token", "session"]
+AccessScope = Literal["read", "write"]
+
+TOKEN_PREFIX: Final = "lm_"  # noqa: S105 -- what a secret begins with, so that scanners find one that leaked
+_SECRET_BYTES: Final = 32
+
+# Asked before anybody is named, so as the role of requests and outside of a tenant's transaction.
+_WHOSE: Final = text("SELECT credential_id, user_id, scope FROM credential_of(:kind, :secret_hash)")
+_ONLY_USER: Final = text("SELECT only_user()")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a request acts for, and what it may do.
+
+    Attributes:
+        scope: `read` may look, `write` may change.
+        credential_id: What it showed; None where the machine itself is trusted.
+    """
+
+    user_id: int
+    scope: AccessScope
+    credential_id: int | None
+
+
+@dataclass(frozen=True)
+class Token:
+    """A bearer token as its owner sees it."""
+
+    id: int
+    name: str
+    scope: AccessScope
+    created_at: dt.datetime
+    expires_at: dt.datetime | None
+    revoked_at: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class NewToken:
+    """A token and its secret, which is shown this once."""
+
+    token: Token
+    secret: str
+
+
+async def identify(kind: CredentialKind, secret: str) -> Identity | None:
+    """Return whose credential a secret is; None if it is none, or expired, or revoked. One query."""
+    parameters = {"kind": kind, "secret_hash": _hash(secret)}
+    engine = get_async_engine().execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        row = (await connection.execute(_WHOSE, parameters)).one_or_none()
+    return None if row is None else Identity(user_id=row.user_id, scope=row.scope, credential_id=row.credential_id)
+
+
+async def sole_user() -> int | None:
+    """Return the installation's user if it has exactly one. Demo data sets count where there is nobody else."""
+    engine = get_async_engine().execution_options(isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        user_id: int | None = (await connection.execute(_ONLY_USER)).scalar_one()
+    return user_id
+
+
+def new_token(
+    session: Session, user_id: int, *, name: str, scope: AccessScope, expires_at: dt.datetime | None = None
+) -> NewToken:
+    """Make a token for programs that act for the session's user.
+
+    Args:
+        session: A session of the user.
+        user_id: The user.
+        name: What the user calls it, to know it again.
+        scope: What it may do.
+        expires_at: When it ends; None: when it is revoked.
+    """
+    secret = TOKEN_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    token = _store(session, user_id, kind="token", name=name, scope=scope, secret=secret, expires_at=expires_at)
+    return NewToken(token=token, secret=secret)
+
+
+def new_session(session: Session, user_id: int, *, name: str, expires_at: dt.datetime) -> str:
+    """Begin a login of the session's user; return the secret that the browser keeps."""
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    _store(session, user_id, kind="session", name=name, scope="write", secret=secret, expires_at=expires_at)
+    return secret
+
+
+def list_tokens(session: Session) -> list[Token]:
+    """List the tokens of the session's user, the newest first; those that ended are among them."""
+    rows = session.execute(
+        text("""
+            SELECT id, name, scope, created_at, expires_at, revoked_at FROM credentials
+            WHERE kind = 'token' ORDER BY id DESC
+        """)
+    )
+    return [Token(**row) for row in rows.mappings()]
+
+
+def revoke_token(session: Session, token_id: int) -> None:
+    """End a token of the session's user; ending it twice changes nothing.
+
+    Raises:
+        NotFound: The user has no such token.
+    """
+    if not _revoke(session, "token", token_id):
+        raise NotFound("There is no such token; `lm token list` shows those there are.")
+
+
+def end_session(session: Session, credential_id: int) -> None:
+    """End a login of the session's user; of a credential that is none, nothing."""
+    _revoke(session, "session", credential_id)
+
+
+def _revoke(session: Session, kind: CredentialKind, credential_id: int) -> bool:
+    revoked = session.execute(
+        text("""
+            UPDATE credentials SET revoked_at = coalesce(revoked_at, now())
+            WHERE id = :id AND kind = :kind RETURNING id
+        """),
+        {"id": credential_id, "kind": kind},
+    )
+    return revoked.one_or_none() is not None
+
+
+def _store(
+    session: Session,
+    user_id: int,
+    *,
+    kind: CredentialKind,
+    name: str,
+    scope: AccessScope,
+    secret: str,
+    expires_at: dt.datetime | None,
+) -> Token:
+    row = session.execute(
+        text("""
+            INSERT INTO credentials (user_id, kind, name, scope, secret_hash, expires_at)
+            VALUES (:user_id, :kind, :name, :scope, :secret_hash, :expires_at)
+            RETURNING id, name, scope, created_at, expires_at, revoked_at
+        """),
+        {
+            "user_id": user_id,
+            "kind": kind,
+            "name": name,
+            "scope": scope,
+            "secret_hash": _hash(secret),
+            "expires_at": expires_at,
+        },
+    )
+    return Token(**row.mappings().one())
+
+
+def _hash(secret: str) -> bytes:
+    # The secret is random and long: nobody can guess it, so a slow hash would guard nothing.
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).digest()
