@@ -50,6 +50,8 @@ def upgrade() -> None:
         CREATE POLICY tenant ON user_passwords USING (user_id = (SELECT {TENANT}));
         CREATE POLICY tenant ON credentials USING (user_id = (SELECT {TENANT}));
         GRANT SELECT, INSERT, UPDATE, DELETE ON user_passwords, credentials TO lm_jobs;
+        -- A login may renew its hash where hashing has become costlier; no request can read one.
+        GRANT UPDATE (password_hash, updated_at) ON user_passwords TO lm_app;
         GRANT SELECT, INSERT ON credentials TO lm_app;
         GRANT UPDATE (revoked_at) ON credentials TO lm_app;
         GRANT UPDATE (min_confidence) ON users TO lm_app

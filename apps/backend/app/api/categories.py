@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, status
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, status
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import ActingUser, UserSession
-from app.api.features import storable
+from app.api.fields import PathId, Text
 from app.services import categories
 
 router = APIRouter(prefix="/categories", tags=["categories"])
 
-Name = Annotated[str, Field(min_length=1, max_length=categories.LONGEST_NAME), AfterValidator(storable)]
+Name = Annotated[Text, Field(min_length=1, max_length=categories.LONGEST_NAME)]
 
 
 class CategoryAnswer(BaseModel):
@@ -106,7 +106,7 @@ def undo(word: CategoryUndo, user_id: ActingUser, session: UserSession) -> list[
     return read(user_id, session)
 
 
-@router.delete("/{category_id}", status_code=status.HTTP_204_NO_CONTENT)
-def remove(category_id: Annotated[int, Path(ge=1, lt=2**63)], user_id: ActingUser, session: UserSession) -> None:
+@router.delete("/{category_id:int}", status_code=status.HTTP_204_NO_CONTENT)
+def remove(category_id: PathId, user_id: ActingUser, session: UserSession) -> None:
     """Remove a category of the user's own that nothing uses."""
     categories.remove_category(session, user_id, category_id)

@@ -6,10 +6,11 @@ import datetime as dt
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NaiveDatetime
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 
 from app.api.access import ActingUser, AsyncUserSession
+from app.api.fields import Day, PathId, Text
 from app.services.features import compute_features, read_features
 
 router = APIRouter(prefix="/features", tags=["features"])
@@ -17,22 +18,15 @@ router = APIRouter(prefix="/features", tags=["features"])
 MOST_TRANSACTIONS = 1000
 
 
-def storable(text: str) -> str:
-    """Refuse text that is no Unicode, or that PostgreSQL could not hold."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("holds characters that are no text")
-    return text
-
-
 class TransactionToDescribe(BaseModel):
     """What the feature kernel reads of a transaction; `posted_at` is the bank's wall clock, without a zone."""
 
-    date: dt.date
-    description: Annotated[str, AfterValidator(storable)]
+    date: Day
+    description: Text
     amount: Annotated[Decimal, Field(max_digits=18, decimal_places=2, allow_inf_nan=False)]
     posted_at: NaiveDatetime | None = None
-    mcc: Annotated[str, AfterValidator(storable)] | None = None
-    channel_hint: Annotated[str, AfterValidator(storable)] | None = None
+    mcc: Text | None = None
+    channel_hint: Text | None = None
 
 
 class FeatureVector(BaseModel):
@@ -62,7 +56,7 @@ class StoredFeatureVector(FeatureVector):
 
 
 @router.get("/{txn_id}")
-async def read(txn_id: Annotated[int, Path(ge=1, lt=2**63)], session: AsyncUserSession) -> StoredFeatureVector:
+async def read(txn_id: PathId, session: AsyncUserSession) -> StoredFeatureVector:
     """Read the features that were built when the transaction was ingested."""
     return StoredFeatureVector.model_validate(await read_features(session, txn_id))
 

@@ -83,8 +83,9 @@ def _expect_routes(routes: Iterable[Any]) -> dict[int, tuple[str, frozenset[str]
 def _walk(routes: Iterable[Any], mounted_at: str = "") -> Iterator[tuple[Any, str, frozenset[str]]]:
     """Give each route with its whole template and its methods, those of mounted applications too."""
     for context in iter_route_contexts(list(routes)):
-        template = mounted_at + (context.path or "")
         if context.methods:
+            # Without the converters of parameters, as the description has it.
+            template = mounted_at + (context.path_format or "")
             yield context.original_route, template, frozenset(context.methods) & frozenset(HTTP_METHODS)
         else:
-            yield from _walk(getattr(context.original_route, "routes", None) or (), template)
+            yield from _walk(getattr(context.original_route, "routes", None) or (), mounted_at + (context.path or ""))

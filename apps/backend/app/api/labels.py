@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import ActingUser, UserSession
-from app.api.features import storable
+from app.api.fields import BodyId, CategoryName
 from app.services.labelling import label_transactions
 
 router = APIRouter(tags=["transactions"])
@@ -22,8 +22,8 @@ class LabelToWrite(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    txn_id: Annotated[int, Field(ge=1, lt=2**63)]
-    label: Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=200)]
+    txn_id: BodyId
+    label: CategoryName
 
 
 class LabelsRequest(BaseModel):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.openapi.utils import get_openapi
 
 from app.api.access import SESSION_COOKIE
-from app.api.authentication import PUBLIC
+from app.api.authentication import OPERATIONS_PATHS, PUBLIC
 from app.api.problems import PROBLEM_MEDIA_TYPE
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             for method, path in PUBLIC:
                 if path in schema["paths"]:
                     schema["paths"][path][method.lower()]["security"] = []
+            for path in OPERATIONS_PATHS & set(schema["paths"]):
+                # Programs on the machine itself need no token unless LM_METRICS_TOKEN is set.
+                schema["paths"][path]["get"]["security"] = [{"token": []}, {}]
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -76,7 +76,7 @@ def log_requests(app: ASGIApp) -> ASGIApp:
             _log.info(
                 "request",
                 method=_method(scope),
-                route=getattr(scope.get("route"), "path", None),
+                route=getattr(scope.get("route"), "path_format", None),
                 status=status,
                 milliseconds=round((time.perf_counter() - began) * 1000, 1),
                 request_id=request_id,

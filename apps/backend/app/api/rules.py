@@ -6,15 +6,14 @@ import datetime as dt
 from decimal import Decimal
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, status
+from fastapi import APIRouter, Query, status
 from pydantic import BaseModel, ConfigDict
 
 from app.api.access import ActingUser, UserSession
+from app.api.fields import PathId
 from app.services import rules
 
 router = APIRouter(prefix="/rules", tags=["rules"])
-
-Id = Annotated[int, Path(ge=1, lt=2**63)]
 
 
 class _Answer(BaseModel):
@@ -157,37 +156,37 @@ def preview_draft(draft: rules.RuleDraft, user_id: ActingUser, session: UserSess
 
 
 @router.post("/applications/{application_id}/undo")
-def undo(application_id: Id, session: UserSession) -> UndoneAnswer:
+def undo(application_id: PathId, session: UserSession) -> UndoneAnswer:
     """Take back what an application did, where nothing has happened since; a second time changes nothing."""
     return UndoneAnswer.model_validate(rules.undo_application(session, application_id))
 
 
-@router.get("/{rule_id}")
-def read(rule_id: Id, session: UserSession) -> HistoryAnswer:
+@router.get("/{rule_id:int}")
+def read(rule_id: PathId, session: UserSession) -> HistoryAnswer:
     """Read a rule and everything it ever said."""
     revisions = rules.rule_history(session, rule_id)
     return HistoryAnswer(revisions=[RuleAnswer.model_validate(revision) for revision in revisions])
 
 
-@router.put("/{rule_id}")
-def edit(rule_id: Id, draft: rules.RuleDraft, user_id: ActingUser, session: UserSession) -> RuleAnswer:
+@router.put("/{rule_id:int}")
+def edit(rule_id: PathId, draft: rules.RuleDraft, user_id: ActingUser, session: UserSession) -> RuleAnswer:
     """Let a rule say something else; one that was removed is in force again. What it said before is kept."""
     return RuleAnswer.model_validate(rules.edit_rule(session, user_id, rule_id, draft))
 
 
-@router.delete("/{rule_id}", status_code=status.HTTP_204_NO_CONTENT)
-def remove(rule_id: Id, user_id: ActingUser, session: UserSession) -> None:
+@router.delete("/{rule_id:int}", status_code=status.HTTP_204_NO_CONTENT)
+def remove(rule_id: PathId, user_id: ActingUser, session: UserSession) -> None:
     """Put a rule out of force. Its history and the labels that it gave remain."""
     rules.remove_rule(session, user_id, rule_id)
 
 
-@router.post("/{rule_id}/preview")
-def preview(rule_id: Id, user_id: ActingUser, session: UserSession) -> PreviewAnswer:
+@router.post("/{rule_id:int}/preview")
+def preview(rule_id: PathId, user_id: ActingUser, session: UserSession) -> PreviewAnswer:
     """Say what applying the rule would do to past transactions."""
     return PreviewAnswer.model_validate(rules.preview_rule(session, user_id, rule_id))
 
 
-@router.post("/{rule_id}/apply")
-def apply(rule_id: Id, user_id: ActingUser, session: UserSession) -> ApplicationAnswer:
+@router.post("/{rule_id:int}/apply")
+def apply(rule_id: PathId, user_id: ActingUser, session: UserSession) -> ApplicationAnswer:
     """Label the past transactions that the rule decides; what a person labelled stays."""
     return ApplicationAnswer.model_validate(rules.apply_rule(session, user_id, rule_id))

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import ActingUser, UserSession
-from app.api.features import storable
+from app.api.fields import BodyId, CategoryName, PathId, Probability
 from app.services.feedback import answer_suggestion
 from app.services.heuristics import MOST_CANDIDATES
 from app.services.suggestions import DEFAULT_CANDIDATES, MOST_TRANSACTIONS, suggest
 
 router = APIRouter(prefix="/suggestions", tags=["suggestions"])
-
-TransactionId = Annotated[int, Field(ge=1, lt=2**63)]
-Label = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=200)]
 
 
 class SuggestionRequest(BaseModel):
@@ -27,10 +24,10 @@ class SuggestionRequest(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"txn_ids": [4711, 4712], "mode": "auto", "top_k": 3}]}
     )
 
-    txn_ids: Annotated[list[TransactionId], Field(min_length=1, max_length=MOST_TRANSACTIONS)]
+    txn_ids: Annotated[list[BodyId], Field(min_length=1, max_length=MOST_TRANSACTIONS)]
     mode: Literal["heuristic", "model", "auto"] = "auto"
-    top_k: Annotated[int, Field(ge=1, le=MOST_CANDIDATES)] = DEFAULT_CANDIDATES
-    min_confidence: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=MOST_CANDIDATES, strict=True)] = DEFAULT_CANDIDATES
+    min_confidence: Probability | None = None
 
 
 class CandidateAnswer(BaseModel):
@@ -94,7 +91,7 @@ class FeedbackRequest(BaseModel):
     )
 
     action: Literal["accept", "reject", "undo"]
-    label: Label | None = None
+    label: CategoryName | None = None
 
 
 class FeedbackAnswer(BaseModel):
@@ -124,7 +121,7 @@ def create(request: SuggestionRequest, user_id: ActingUser, session: UserSession
 
 @router.post("/{event_id}/feedback")
 def answer(
-    event_id: Annotated[int, Path(ge=1, lt=2**63)],
+    event_id: PathId,
     request: FeedbackRequest,
     user_id: ActingUser,
     session: UserSession,

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict, JsonValue
 
 from app.api.access import ActingUser, UserSession
-from app.api.features import storable
+from app.api.fields import CategoryName, Day, PathId, Text
 from app.services.labelling import categorise_transaction
 from app.services.transactions import (
     DEFAULT_LIMIT,
@@ -26,9 +26,7 @@ router = APIRouter(prefix="/transactions", tags=["transactions"])
 
 LONGEST_CURSOR = 64
 
-TransactionId = Annotated[int, Path(ge=1, lt=2**63)]
-CategoryName = Annotated[str, AfterValidator(storable), Field(min_length=1, max_length=200)]
-Word = Annotated[str, AfterValidator(storable), Field(max_length=200)]
+Word = Annotated[Text, Field(max_length=200)]
 Money = Annotated[Decimal, Field(max_digits=18, decimal_places=2, allow_inf_nan=False)]
 
 _TRANSACTION: JsonDict = {
@@ -56,8 +54,8 @@ class TransactionQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     account: Word | None = None
-    date_from: Annotated[dt.date | None, Field(alias="from", description="The first day.")] = None
-    date_to: Annotated[dt.date | None, Field(alias="to", description="The last day, included.")] = None
+    date_from: Annotated[Day | None, Field(alias="from", description="The first day.")] = None
+    date_to: Annotated[Day | None, Field(alias="to", description="The last day, included.")] = None
     category: Annotated[Word | None, Field(description="The category's name as it is shown today.")] = None
     uncategorised: Annotated[bool, Field(description="Only transactions without a category.")] = False
     labelled_by: Literal["human", "rule", "import"] | None = None
@@ -149,14 +147,14 @@ def read_page(
 
 
 @router.get("/{txn_id}")
-def read(txn_id: TransactionId, user_id: ActingUser, session: UserSession) -> TransactionWithHistory:
+def read(txn_id: PathId, user_id: ActingUser, session: UserSession) -> TransactionWithHistory:
     """Read a transaction and the history of its label."""
     return TransactionWithHistory.model_validate(asdict(read_transaction(session, user_id, txn_id)))
 
 
 @router.patch("/{txn_id}")
 def categorise(
-    txn_id: TransactionId, change: CategoryChange, user_id: ActingUser, session: UserSession
+    txn_id: PathId, change: CategoryChange, user_id: ActingUser, session: UserSession
 ) -> TransactionWithHistory:
     """Label a transaction as a person, or remove its label."""
     changed = categorise_transaction(session, user_id, txn_id, change.category)

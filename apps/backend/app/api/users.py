@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import SESSION_COOKIE, ActingUser, SignedIn, UserSession, WritingUser
 from app.api.authentication import address_of, is_https, refuse_other_sites
-from app.api.features import storable
+from app.api.fields import PathId, Probability, Text
 from app.config import get_settings
 from app.services import credentials, users
 
@@ -19,16 +19,14 @@ router = APIRouter(tags=["users"])
 MOST_DAYS = 3650
 _SECONDS_PER_HOUR = 3600
 
-Id = Annotated[int, Path(ge=1, lt=2**63)]
-
 
 class Login(BaseModel):
     """What a person logs in with."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "ada", "password": "…"}]})
 
-    name: Annotated[str, Field(max_length=users.LONGEST_NAME), AfterValidator(storable)]
-    password: Annotated[str, Field(max_length=users.LONGEST_PASSWORD), AfterValidator(storable)]
+    name: Annotated[Text, Field(max_length=users.LONGEST_NAME)]
+    password: Annotated[Text, Field(max_length=users.LONGEST_PASSWORD)]
 
 
 class Me(BaseModel):
@@ -52,7 +50,7 @@ class MyChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"min_confidence": 0.8}]})
 
-    min_confidence: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None
+    min_confidence: Probability | None
 
 
 class TokenAnswer(BaseModel):
@@ -81,7 +79,7 @@ class TokenWish(BaseModel):
         extra="forbid", json_schema_extra={"examples": [{"name": "notebook", "scope": "read", "days": 30}]}
     )
 
-    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(storable)]
+    name: Annotated[Text, Field(min_length=1, max_length=100)]
     scope: Literal["read", "write"] = "read"
     days: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
 
@@ -141,7 +139,7 @@ def make_token(wish: TokenWish, user_id: ActingUser, session: UserSession) -> Ne
 
 
 @router.delete("/tokens/{token_id}", status_code=204)
-def revoke_token(token_id: Id, session: UserSession) -> None:
+def revoke_token(token_id: PathId, session: UserSession) -> None:
     """End a token; ending it twice changes nothing."""
     credentials.revoke_token(session, token_id)
 

@@ -212,18 +212,6 @@ def shown_names(session: Session, user_id: int) -> dict[str, str]:
     return {row.name: row.shown_as for row in rows}
 
 
-def category_map_revision(session: Session, user_id: int) -> int:
-    """Return a number that grows with every rename, merge and undo of a user's; 0 before the first.
-
-    An undo may close rows and add none, so the highest id alone would not tell.
-    """
-    revision: int = session.execute(
-        text("SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = :user_id"),
-        {"user_id": user_id},
-    ).scalar_one()
-    return revision
-
-
 def require_category(session: Session, user_id: int, name: str) -> str:
     """Return the name of a user's category as it is shown today, by that name or one that was renamed away.
 

@@ -74,6 +74,18 @@ def read_category_map(session: Session, user_id: int) -> CategoryMap:
     return renames
 
 
+def category_map_revision(session: Session, user_id: int) -> int:
+    """Return a number that grows with every rename, merge and undo of a user's; 0 before the first.
+
+    An undo may close rows and add none, so the highest id alone would not tell.
+    """
+    revision: int = session.execute(
+        text("SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = :user_id"),
+        {"user_id": user_id},
+    ).scalar_one()
+    return revision
+
+
 def write_category_map(session: Session, user_id: int, renames: CategoryMap) -> None:
     """Close the rows that hold no longer and add those that do, all at one moment that no other change has."""
     wanted = renames.shown

@@ -18,9 +18,9 @@ from app.ml.builtin_knowledge import builtin_categories
 from app.ml.builtin_mccs import MCC_KEYS
 from app.ml.features import TRANSACTION_SCHEMA, build_features
 from app.ml.hierarchical_prior import LABEL_SCHEMA, SHARED_SCHEMA, count_labels, rank_candidates
+from app.services.category_map import category_map_revision
 from app.services.default_categories import DEFAULT_CATEGORIES
 from app.services.label_profiles import BUILTIN_SCHEMA, profile_of
-from app.services.learnt_cache import names_revision
 from app.services.rules import read_active_rules, rule_track_records, winning_rules
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def rank_by_heuristics(
     by_rule = dict(wins.iter_rows()) if wins is not None else {}
     used = {
         "engine": "heuristics",
-        "names_revision": names_revision(connection, user_id),
+        "category_map_revision": category_map_revision(session, user_id),
         "labels": profile.label_count,
         "strengths": {level: round(strength, 6) for level, strength in profile.strengths.items()},
     }
@@ -221,7 +221,7 @@ def _read_transactions(connection: psycopg.Connection[Any], user_id: int, txn_id
                 AND category_names.valid_to IS NULL
         WHERE transactions.id = ANY(%s) AND transactions.user_id = %s AND transactions.deleted_at IS NULL
         """,
-        pl.Schema(TRANSACTION_SCHEMA | added),
+        pl.Schema({**TRANSACTION_SCHEMA, **added}),
         [list(txn_ids), user_id],
     )
     features = build_features(read.select(list(TRANSACTION_SCHEMA)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from app.db import driver_connection
+from app.services.category_map import category_map_revision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -53,7 +54,7 @@ class LearntCache(Generic[Value]):
             state: What else the value depends on; another state is another value.
         """
         connection = driver_connection(session)
-        state = (state, names_revision(connection, user_id))
+        state = (state, category_map_revision(session, user_id))
         with self._turn:
             kept = self._kept.get(user_id)
         if kept is not None and kept.state == state and _still_holds(connection, user_id, kept):
@@ -67,14 +68,6 @@ class LearntCache(Generic[Value]):
             while len(self._kept) > MOST_USERS:
                 self._kept.popitem(last=False)
         return value
-
-
-def names_revision(connection: psycopg.Connection[Any], user_id: int) -> int:
-    """Return the revision of the names under which the user sees categories: it changes with every rename and undo."""
-    row = connection.execute(
-        "SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = %s", [user_id]
-    ).fetchone()
-    return int(row[0]) if row else 0
 
 
 def _still_holds(connection: psycopg.Connection[Any], user_id: int, kept: _Kept[Any]) -> bool:

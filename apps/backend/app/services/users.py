@@ -176,6 +176,12 @@ def log_in(name: str, password: str, *, address: str) -> str:
         raise NotSignedIn("Name and password do not belong together.")
     expires_at = dt.datetime.now(dt.UTC) + dt.timedelta(hours=get_settings().session_hours)
     with session_for_user(known.user_id) as session:
+        if _hasher.check_needs_rehash(expected):
+            # Hashing has become costlier since; the password is only here now.
+            session.execute(
+                text("UPDATE user_passwords SET password_hash = :password_hash, updated_at = now()"),
+                {"password_hash": _hasher.hash(_bytes(password))},
+            )
         return new_session(session, known.user_id, name="console", expires_at=expires_at)
 
 

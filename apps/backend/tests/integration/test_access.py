@@ -71,7 +71,7 @@ BODIES: dict[str, dict[str, Any]] = {
 WRITERS_ALONE = {"GET /tokens"}
 
 ROUTES = sorted(
-    f"{method} {route.path}"
+    f"{method} {route.path_format}"
     for route in iter_route_contexts(create_app().routes)
     for method in sorted(route.methods or ())
     if method != "HEAD"

@@ -19,7 +19,6 @@ from app.services import installation
 from app.services.categories import (
     Category,
     add_category,
-    category_map_revision,
     list_categories,
     remove_category,
     rename_or_merge,
@@ -27,6 +26,7 @@ from app.services.categories import (
     shown_names,
     undo_rename,
 )
+from app.services.category_map import category_map_revision
 from app.services.default_categories import DEFAULT_CATEGORIES, seed_default_categories
 
 if TYPE_CHECKING:

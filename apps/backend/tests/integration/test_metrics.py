@@ -184,7 +184,7 @@ def test_a_request_is_counted_and_timed_by_its_routes_template(client: TestClien
 def test_every_route_of_the_application_has_its_series_from_the_start(client: TestClient) -> None:
     application: Any = client.app
     expected = {
-        (method, context.path)
+        (method, context.path_format)
         for context in iter_route_contexts(application.routes)
         for method in context.methods or ()
     }

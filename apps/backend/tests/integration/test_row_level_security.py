@@ -16,7 +16,8 @@ from app.services import installation
 
 OWNED = [
     "transactions", "imports", "import_rejections", "merchant_aliases", "transaction_labels", "ml_features",
-    "label_events", "suggestion_events", "suggestion_feedback", "users",
+    "label_events", "suggestion_events", "suggestion_feedback", "users", "credentials", "category_names", "rules",
+    "rule_revisions", "rule_applications", "rule_application_labels",
 ]  # fmt: skip
 
 
@@ -45,6 +46,22 @@ def own_rows(connection: psycopg.Connection, name: str) -> int:
         ), event AS (
             INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates)
             SELECT id, %(user)s, 'heuristic', 'rule', '[]' FROM transaction RETURNING id
+        ), credential AS (
+            INSERT INTO credentials (user_id, kind, name, scope, secret_hash)
+            VALUES (%(user)s, 'token', 'x', 'read', sha256(%(user)s::text::bytea))
+        ), name AS (
+            INSERT INTO category_names (user_id, name, shown_as) VALUES (%(user)s, 'x', 'y')
+        ), rule AS (
+            INSERT INTO rules (user_id) VALUES (%(user)s) RETURNING id
+        ), revision AS (
+            INSERT INTO rule_revisions (rule_id, revision, name, condition, category, priority, is_enabled)
+            SELECT id, 1, 'x', '{}', 'x', 0, true FROM rule
+        ), application AS (
+            INSERT INTO rule_applications (user_id, rule_id, revision, labels)
+            SELECT %(user)s, id, 1, 1 FROM rule RETURNING id
+        ), application_label AS (
+            INSERT INTO rule_application_labels (application_id, txn_id, label_event_id)
+            SELECT id, 1, 1 FROM application
         )
         INSERT INTO suggestion_feedback (event_id, action) SELECT id, 'reject' FROM event
         """,
@@ -152,6 +169,15 @@ def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[i
         "UPDATE transactions SET description = 'mine'",
         "DELETE FROM transactions",
         "INSERT INTO label_events (txn_id, user_id, label) VALUES (1, 1, 'x')",
+        "SELECT password_hash FROM user_passwords",
+        "DELETE FROM credentials",
+        "UPDATE credentials SET scope = 'write'",
+        "UPDATE category_names SET shown_as = 'z'",
+        "UPDATE rule_revisions SET category = 'z'",
+        "DELETE FROM rules",
+        "UPDATE suggestion_events SET candidates = '[]'",
+        "DELETE FROM suggestion_feedback",
+        "INSERT INTO shared_merchant_priors VALUES ('x', 'x', 3, 3)",
         "UPDATE label_events SET label = 'x'",
         "DELETE FROM label_events",
         "SELECT * FROM ml_training_runs",
@@ -175,7 +201,7 @@ def test_every_table_of_users_rows_has_row_level_security_on(admin_connection: p
         SELECT relname FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relrowsecurity ORDER BY relname
     """).fetchall()
-    # These hold nothing that is anybody's: requests have no grant on the first two, and read counts of users in the last.
+    # These hold nothing that is anybody's: requests have no grant on the first two, and the last counts users.
     assert [name for (name,) in unguarded] == ["alembic_version", "ml_training_runs", "shared_merchant_priors"]
 
 

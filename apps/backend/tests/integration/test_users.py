@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from app.cli import app as lm
@@ -61,6 +63,19 @@ def test_a_user_added_with_a_password_can_log_in_and_out(client: TestClient) -> 
     assert "lm_session" not in client.cookies
     client.cookies["lm_session"] = secret
     assert client.get("/me").status_code == 401
+
+
+def test_a_login_renews_a_hash_from_when_hashing_was_cheaper(client: TestClient, ada: int) -> None:
+    cheap = PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
+    with session_for_jobs() as session:
+        session.execute(text("UPDATE user_passwords SET password_hash = :hash"), {"hash": cheap})
+    assert log_in(client).status_code == 204
+    with session_for_jobs() as session:
+        renewed = session.scalars(
+            text("SELECT password_hash FROM user_passwords WHERE user_id = :id"), {"id": ada}
+        ).one()
+    assert not PasswordHasher().check_needs_rehash(renewed)
+    assert log_in(client).status_code == 204
 
 
 def test_a_user_added_without_a_password_cannot_log_in(client: TestClient) -> None:

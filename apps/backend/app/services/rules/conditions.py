@@ -14,6 +14,7 @@ from polars.exceptions import ComputeError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.errors import InvalidInput
+from app.services.storable_text import storable
 
 MOST_CONDITIONS: Final = 20
 LONGEST_TEXT: Final = 200
@@ -24,12 +25,10 @@ WEEKDAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 PATTERN_COPIES: Final = 10
 
 
-def _storable(value: str) -> str:
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("holds characters that are no text")
+def _not_blank(value: str) -> str:
     if not value.strip():
         raise ValueError("is blank")
-    return value
+    return storable(value)
 
 
 def _with_cents(amount: Decimal) -> Decimal:
@@ -43,7 +42,7 @@ def _every_day_once(days: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(days))
 
 
-RuleText = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), AfterValidator(_storable)]
+RuleText = Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT), AfterValidator(_not_blank)]
 Money = Annotated[
     Decimal, Field(ge=0, max_digits=18, decimal_places=2, allow_inf_nan=False), AfterValidator(_with_cents)
 ]
@@ -169,7 +168,7 @@ class RuleDraft(BaseModel):
     name: RuleText
     condition: Condition
     category: RuleText
-    priority: Annotated[int, Field(ge=-MOST_PRIORITY, le=MOST_PRIORITY)] = 0
+    priority: Annotated[int, Field(ge=-MOST_PRIORITY, le=MOST_PRIORITY, strict=True)] = 0
 
 
 def describe_condition(condition: Condition) -> str:

@@ -15,7 +15,6 @@ from app.services.labels import write_labels
 from app.services.suggestions import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from conftest import RunModels
@@ -49,11 +48,10 @@ def test_precision_in_the_warehouse_equals_precision_computed_from_the_events(
         ingest_statement(session, user_id, file)
     draw = random.Random(5)  # noqa: S311 -- the same answers every time
     with session_for_user(user_id) as session:
-        waiting = (
-            session.execute(text("SELECT id FROM transactions WHERE category IS NULL ORDER BY id")).scalars().all()
-        )
+        waiting = session.scalars(text("SELECT id FROM transactions WHERE category IS NULL ORDER BY id"))
+        ids = [int(txn_id) for txn_id in waiting]
     with session_for_user(user_id) as session:
-        made = suggest(session, user_id, waiting).suggestions
+        made = suggest(session, user_id, ids).suggestions
     assert all(each.candidates for each in made)
     for each in made:
         action = draw.choice(["accept", "accept", "accept", "reject", None, "undone"])
@@ -85,9 +83,8 @@ def computed(user_id: int) -> tuple[int, float, float]:
         answers = session.execute(
             text("SELECT event_id, action, label FROM suggestion_feedback ORDER BY created_at, id")
         ).all()
-        labels: dict[int, str] = dict(
-            session.execute(text("SELECT txn_id, label FROM transaction_labels")).tuples().all()
-        )
+        rows = session.execute(text("SELECT txn_id, label FROM transaction_labels"))
+        labels: dict[int, str] = {row.txn_id: row.label for row in rows}
     last = {answer.event_id: answer for answer in answers}
     answered = [(event, last[event.id]) for event in events if event.id in last and last[event.id].action != "undo"]
     accepted = [event for event, answer in answered if answer.action == "accept"]
