@@ -64,7 +64,7 @@ class SuggestionsAnswer(BaseModel):
                                 {
                                     "label": "Coffee",
                                     "confidence": 0.9731,
-                                    "reasons": ["You called this very text Coffee 12 of 12 times."],
+                                    "reasons": ["This same payment was labelled Coffee 12 of 12 times."],
                                 }
                             ],
                             "source": "rule",

@@ -162,9 +162,9 @@ def _reasons(transaction: dict[str, Any], level: dict[str, Any], profile: LabelP
     label, merchant = level["label"], transaction["merchant"]
     reasons = []
     if level["description_hits"]:
-        reasons.append(f"You called this very text {label} {_of(level, 'description')}.")
+        reasons.append(f"This same payment was labelled {label} {_of(level, 'description')}.")
     if level["merchant_hits"] and level["merchant_total"] != level["description_total"]:
-        reasons.append(f'You called "{merchant}" {label} {_of(level, "merchant")}.')
+        reasons.append(f'"{merchant}" was labelled {label} {_of(level, "merchant")}.')
     if level["shared_hits"] and not level["merchant_total"]:
         reasons.append(
             f'{level["shared_hits"]:,.0f} of {level["shared_total"]:,.0f} people here call "{merchant}" {label}.'
@@ -172,7 +172,7 @@ def _reasons(transaction: dict[str, Any], level: dict[str, Any], profile: LabelP
     if transaction["builtin"] and not level["merchant_total"]:
         explanation = _builtin_reason(transaction)
         if level["builtin_hits"]:
-            reasons.append(f"{explanation} You called such payments {label} {_of(level, 'builtin')}.")
+            reasons.append(f"{explanation} Such payments were labelled {label} {_of(level, 'builtin')}.")
         elif not profile.label_count or label == _NAMES_BY_KEY.get(transaction["builtin"]):
             reasons.append(explanation)
     return reasons
@@ -188,7 +188,7 @@ def _builtin_reason(transaction: dict[str, Any]) -> str:
 def _of(level: dict[str, Any], name: str) -> str:
     hits, total = int(level[f"{name}_hits"]), int(level[f"{name}_total"])
     if total == 1:
-        return "before"
+        return "once before"
     return f"{hits:,} of {total:,} times"
 
 
