@@ -103,14 +103,14 @@ def upgrade() -> None:
     # name the tenant once themselves.
     op.execute(f"""
         CREATE FUNCTION own_label_counts() RETURNS TABLE (
-            merchant text, norm_desc text, mcc text, channel text, amount_sign numeric, label text, label_source text,
-            labels bigint
+            merchant text, account text, norm_desc text, mcc text, channel text, amount_sign numeric, label text,
+            label_source text, labels bigint
         )
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
             SELECT
-                nullif(trim(ml_features.merchant), ''), ml_features.norm_desc, ml_features.mcc, ml_features.channel,
-                sign(ml_features.amount), coalesce(category_names.shown_as, transaction_labels.label),
-                transaction_labels.source, count(*)
+                nullif(trim(ml_features.merchant), ''), transactions.account, ml_features.norm_desc, ml_features.mcc,
+                ml_features.channel, sign(ml_features.amount),
+                coalesce(category_names.shown_as, transaction_labels.label), transaction_labels.source, count(*)
             FROM transactions
             INNER JOIN transaction_labels ON transaction_labels.txn_id = transactions.id
             INNER JOIN ml_features ON ml_features.txn_id = transactions.id
@@ -119,15 +119,15 @@ def upgrade() -> None:
                     AND category_names.name = transaction_labels.label AND category_names.valid_to IS NULL
             WHERE transactions.user_id = {TENANT} AND transactions.deleted_at IS NULL
                 AND trim(transaction_labels.label) <> ''
-            GROUP BY 1, 2, 3, 4, 5, 6, 7
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         $$;
         COMMENT ON FUNCTION own_label_counts IS 'How the tenant of the transaction labels what, under today''s names.';
 
         CREATE FUNCTION own_label_counts_at(merchants text[])
-        RETURNS TABLE (merchant text, norm_desc text, label text, label_source text, labels bigint)
+        RETURNS TABLE (merchant text, norm_desc text, account text, label text, label_source text, labels bigint)
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
             SELECT
-                trim(ml_features.merchant), ml_features.norm_desc,
+                trim(ml_features.merchant), ml_features.norm_desc, transactions.account,
                 coalesce(category_names.shown_as, transaction_labels.label), transaction_labels.source, count(*)
             FROM ml_features
             INNER JOIN transactions ON transactions.id = ml_features.txn_id
@@ -137,7 +137,7 @@ def upgrade() -> None:
                     AND category_names.name = transaction_labels.label AND category_names.valid_to IS NULL
             WHERE ml_features.merchant = ANY(merchants) AND transactions.user_id = {TENANT}
                 AND transactions.deleted_at IS NULL AND trim(transaction_labels.label) <> ''
-            GROUP BY 1, 2, 3, 4
+            GROUP BY 1, 2, 3, 4, 5
         $$;
         COMMENT ON FUNCTION own_label_counts_at IS 'The same at some merchants.';
         REVOKE EXECUTE ON FUNCTION own_label_counts, own_label_counts_at FROM PUBLIC;

@@ -2,7 +2,8 @@
 
 Evidence comes in levels, from the general to the particular: how often a category is used at all, what built-in
 knowledge says of such a payment, what users of this installation call the merchant, what this user calls the merchant,
-and what this user called the very same description. Each level shrinks towards the one before it:
+what this user called the very same description, and that on the same account. Each level shrinks towards the one
+before it:
 
     P_l(c) = (n_lc + k_l * P_{l-1}(c)) / (n_l + k_l)
 
@@ -11,10 +12,11 @@ their sources, for three times the weight is not three times the evidence. It is
 prior whose own mean is the level before (hierarchical Dirichlet back-off: MacKay and Peto 1995; Teh 2006).
 
 The strength k_l is not chosen but estimated from the user's labels, which is what makes the probabilities mean
-something: two labels of one merchant agree with probability (1 + k * B) / (1 + k), where B is the probability that two
-labels agree anywhere, so the agreement A that is seen gives k = (1 - A) / (A - B), the moment estimator of a
-Dirichlet distribution's precision (Mosimann 1962). Somebody who labels a merchant the same way every time is believed
-after one label; somebody who does not is asked for more.
+something. Two labels at one place of a level agree with probability (1 + k * C) / (1 + k), where C is the probability
+that two labels agree which share the place of the level before and not this one. So the agreement A that is seen gives
+k = (1 - A) / (A - C), the moment estimator of a Dirichlet distribution's precision (Mosimann 1962). Somebody who labels
+a merchant the same way every time is believed after one label; somebody who does not is asked for more, and an account
+tells something only where accounts differ.
 """
 
 from __future__ import annotations
@@ -29,12 +31,17 @@ from app.ml.dataset import SAMPLE_WEIGHTS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# The levels at which a user's own labels are counted, with the columns that name a place there.
+# The levels at which a user's own labels are counted, with the columns that name a place there. From the merchant on
+# each place lies within one of the level before.
 LEVEL_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "builtin": ("builtin",),
     "merchant": ("merchant",),
     "description": ("merchant", "norm_desc"),
+    "account": ("merchant", "norm_desc", "account"),
 }
+# The levels whose counts depend on the merchants that are asked about.
+MERCHANT_LEVELS: Final = ("merchant", "description", "account")
+_WITHIN: Final = {"description": "merchant", "account": "description"}
 # Users who agree about a merchant are no labels of one's own: each other user counts as one label at this strength.
 SHARED_STRENGTH: Final = 1.0
 # How often built-in knowledge is right for somebody who uses the shared categories, until their labels tell.
@@ -52,6 +59,7 @@ LABEL_SCHEMA: Final = pl.Schema(
     {
         "merchant": pl.String(),
         "norm_desc": pl.String(),
+        "account": pl.String(),
         "builtin": pl.String(),
         "label": pl.String(),
         "label_source": pl.String(),
@@ -96,7 +104,7 @@ def fit_profile(labels: pl.DataFrame) -> LabelProfile:
         label_count=int(labels["labels"].sum()),
         base_rates=base_rates,
         unused_rate=1 / denominator / UNUSED_CATEGORIES,
-        strengths={level: _strength(count_labels(labels, level), level, chance) for level in LEVEL_KEYS},
+        strengths={level: _strength(labels, level, chance) for level in LEVEL_KEYS},
         builtin_counts=count_labels(labels, "builtin"),
     )
 
@@ -132,10 +140,11 @@ def rank_candidates(
     A transaction's own label is no evidence for itself: it is left out of the counts.
 
     Args:
-        transactions: txn_id, merchant, norm_desc and builtin; and own_label and own_source, null where there is none.
+        transactions: txn_id, merchant, norm_desc, account and builtin; and own_label and own_source, null where there
+            is none.
         profile: How the user labels.
-        counts: Counts of the levels `merchant` and `description` as `count_labels` gives them, for at least the
-            places where these transactions were.
+        counts: Counts of the MERCHANT_LEVELS as `count_labels` gives them, for at least the places where these
+            transactions were.
         shared: What users of the installation call the merchants, in SHARED_SCHEMA, of labels that this user has.
         builtin_labels: For a user of the shared categories, the category that each built-in key is.
 
@@ -162,7 +171,7 @@ def rank_candidates(
     ranked = ranked.with_columns(base=pl.col("probability"))
     ranked = _shrink(ranked, profile.builtin_counts, "builtin", profile.strengths["builtin"])
     ranked = _shrink_shared(ranked, pl.DataFrame(schema=SHARED_SCHEMA) if shared is None else shared)
-    for level in ("merchant", "description"):
+    for level in MERCHANT_LEVELS:
         ranked = _shrink(ranked, counts[level], level, profile.strengths[level])
     evidence = [f"{level}_{figure}" for level in (*LEVEL_KEYS, "shared") for figure in ("hits", "total", "share")]
     return ranked.select("txn_id", "label", "probability", "base", *evidence).sort(
@@ -174,21 +183,46 @@ def _weight() -> pl.Expr:
     return pl.col("labels") * pl.col("label_source").replace_strict(SAMPLE_WEIGHTS, return_dtype=pl.Float64)
 
 
-def _strength(counts: pl.DataFrame, level: str, chance: float) -> float:
+def _strength(labels: pl.DataFrame, level: str, chance: float) -> float:
     """Estimate how little a place says about its next label: k, in labels."""
-    count = pl.col("labels")
-    places = (
-        counts.group_by(*LEVEL_KEYS[level])
-        .agg(total=count.sum(), agreeing=(count * (count - 1)).sum())
-        .filter(pl.col("total") > 1)
-        # The share of agreeing pairs, each place with as much to say as it has labels.
-        .select("total", agreement=pl.col("agreeing") / (pl.col("total") - 1))
-    )
-    seen = float(places["total"].sum())
-    agreement = (float(places["agreement"].sum()) + _AGREEMENT_LABELS * _USUAL_AGREEMENT) / (seen + _AGREEMENT_LABELS)
+    places = _agreeing_pairs(labels, level)
+    together = places.filter(pl.col("total") > 1)
+    # The share of agreeing pairs, each place with as much to say as it has labels.
+    share = together.select((pl.col("agreeing") / (pl.col("total") - 1)).sum()).item()
+    seen = float(together["total"].sum())
+    agreement = (float(share) + _AGREEMENT_LABELS * _USUAL_AGREEMENT) / (seen + _AGREEMENT_LABELS)
+    if level in _WITHIN:
+        chance = _agreement_across(places, _agreeing_pairs(labels, _WITHIN[level]), _WITHIN[level], chance)
     if agreement - chance <= (1 - agreement) / _MOST_STRENGTH:
         return _MOST_STRENGTH
     return float((1 - agreement) / (agreement - chance))
+
+
+def _agreeing_pairs(labels: pl.DataFrame, level: str) -> pl.DataFrame:
+    """Count the labels of each place of a level, and their ordered pairs that agree."""
+    count = pl.col("labels")
+    return (
+        count_labels(labels, level)
+        .group_by(*LEVEL_KEYS[level])
+        .agg(total=count.sum(), agreeing=(count * (count - 1)).sum())
+    )
+
+
+def _agreement_across(places: pl.DataFrame, wider: pl.DataFrame, within: str, otherwise: float) -> float:
+    """Give the probability that two labels agree that share the wider place but not the narrower."""
+    keys = list(LEVEL_KEYS[within])
+    inside = places.group_by(keys).agg(
+        agreeing_inside=pl.col("agreeing").sum(), pairs_inside=(pl.col("total") * (pl.col("total") - 1)).sum()
+    )
+    pairs = pl.col("total") * (pl.col("total") - 1) - pl.col("pairs_inside")
+    across = (
+        wider.join(inside, on=keys)
+        .with_columns(pairs=pairs, agreeing=pl.col("agreeing") - pl.col("agreeing_inside"))
+        .filter(pl.col("pairs") > 0)
+    )
+    weighted = (pl.col("agreeing") / pl.col("pairs") * pl.col("total")).sum() / pl.col("total").sum()
+    # Without a place that has narrower ones there is nothing to compare with.
+    return float(across.select(weighted).item()) if across.height else otherwise
 
 
 def _named(builtin_labels: Mapping[str, str]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from app.errors import InvalidInput
 from app.ml.builtin_knowledge import builtin_categories
 from app.ml.evaluate import score_forced, score_selective
 from app.ml.features import TRANSACTION_SCHEMA, build_features
-from app.ml.hierarchical_prior import LABEL_SCHEMA, count_labels, fit_profile, rank_candidates
+from app.ml.hierarchical_prior import LABEL_SCHEMA, MERCHANT_LEVELS, count_labels, fit_profile, rank_candidates
 from app.services.heuristics import OWN_THRESHOLD
 from app.services.statements import StatementOptions, inspect_statement, read_statement
 
@@ -181,7 +181,7 @@ def _fit(train: pl.DataFrame) -> _Learnt:
         .with_columns(label_source=pl.lit("import"), labels=pl.lit(1, pl.Int64))
         .select(list(LABEL_SCHEMA))
     )
-    counts = {level: count_labels(labels, level) for level in ("merchant", "description")}
+    counts = {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
     return _Learnt(fit_profile(labels), counts, train["description"].unique())
 
 
@@ -216,4 +216,4 @@ def _described(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("merchant").str.strip_chars().replace("", None),
         "norm_desc",
         builtin_categories(features).alias("builtin"),
-    ).with_columns(rows["label"])
+    ).with_columns(rows["label"], rows["account"])

@@ -17,7 +17,7 @@ from app.db import driver_connection, read_frame
 from app.ml.builtin_knowledge import builtin_categories
 from app.ml.builtin_mccs import MCC_KEYS
 from app.ml.features import TRANSACTION_SCHEMA, build_features
-from app.ml.hierarchical_prior import LABEL_SCHEMA, SHARED_SCHEMA, count_labels, rank_candidates
+from app.ml.hierarchical_prior import LABEL_SCHEMA, MERCHANT_LEVELS, SHARED_SCHEMA, count_labels, rank_candidates
 from app.services.category_map import category_map_revision
 from app.services.default_categories import DEFAULT_CATEGORIES
 from app.services.label_profiles import BUILTIN_SCHEMA, profile_of
@@ -161,6 +161,8 @@ def _reasons(transaction: dict[str, Any], level: dict[str, Any], profile: LabelP
     """Say what speaks for a candidate, the particular before the general."""
     label, merchant = level["label"], transaction["merchant"]
     reasons = []
+    if level["account_hits"] and level["account_total"] != level["description_total"]:
+        reasons.append(f"This same payment on this account was labelled {label} {_of(level, 'account')}.")
     if level["description_hits"]:
         reasons.append(f"This same payment was labelled {label} {_of(level, 'description')}.")
     if level["merchant_hits"] and level["merchant_total"] != level["description_total"]:
@@ -195,7 +197,7 @@ def _of(level: dict[str, Any], name: str) -> str:
 def _kept_evidence(level: dict[str, Any]) -> dict[str, Any]:
     """Keep what a candidate's probability was computed from."""
     kept: dict[str, Any] = {"label": level["label"], "base": level["base"], "probability": level["probability"]}
-    for name in ("builtin", "shared", "merchant", "description"):
+    for name in ("builtin", "shared", *MERCHANT_LEVELS):
         if level[f"{name}_total"]:
             kept[name] = [level[f"{name}_{figure}"] for figure in _KEPT_FIGURES]
     return kept
@@ -235,11 +237,11 @@ def _read_counts(connection: psycopg.Connection[Any], transactions: pl.DataFrame
     """Count the session's user's labels at the merchants of these transactions, as they are now."""
     labels = read_frame(
         connection,
-        "SELECT merchant, norm_desc, NULL, label, label_source, labels FROM own_label_counts_at(%s)",
+        "SELECT merchant, norm_desc, account, NULL, label, label_source, labels FROM own_label_counts_at(%s)",
         dict(LABEL_SCHEMA),
         [transactions["merchant"].drop_nulls().unique().to_list()],
     )
-    return {level: count_labels(labels, level) for level in ("merchant", "description")}
+    return {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
 
 
 def _read_shared(connection: psycopg.Connection[Any], user_id: int, transactions: pl.DataFrame) -> pl.DataFrame:

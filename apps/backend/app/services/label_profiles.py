@@ -48,10 +48,10 @@ def _count_labels(connection: psycopg.Connection[Any]) -> pl.DataFrame:
     read = read_frame(
         connection,
         """
-        SELECT merchant, norm_desc, mcc, channel, amount_sign, label, label_source, labels
+        SELECT merchant, account, norm_desc, mcc, channel, amount_sign, label, label_source, labels
         FROM own_label_counts()
         """,
-        {"merchant": pl.String()}
+        {"merchant": pl.String(), "account": pl.String()}
         | BUILTIN_SCHEMA
         | {"label": pl.String(), "label_source": pl.String(), "labels": pl.Int64()},
     )

@@ -113,7 +113,7 @@ def replayed(inputs: dict[str, Any]) -> float:
     """Compute the best candidate's probability from what its event kept."""
     kept = inputs["evidence"][0]
     probability = kept["base"]
-    for level in ("builtin", "merchant", "description"):
+    for level in ("builtin", "merchant", "description", "account"):
         if level in kept:
             _, total, share = kept[level]
             strength = inputs["strengths"][level]

@@ -13,6 +13,7 @@ from app.ml.dataset import SAMPLE_WEIGHTS
 from app.ml.hierarchical_prior import (
     BUILTIN_TRUST,
     LABEL_SCHEMA,
+    MERCHANT_LEVELS,
     SHARED_SCHEMA,
     SHARED_STRENGTH,
     UNUSED_CATEGORIES,
@@ -22,9 +23,13 @@ from app.ml.hierarchical_prior import (
     rank_candidates,
 )
 
+Row = tuple[str | None, str, str | None, str, str]
 
-def labels_of(*rows: tuple[str | None, str, str | None, str, str]) -> pl.DataFrame:
-    return pl.DataFrame([(*row, 1) for row in rows], schema=LABEL_SCHEMA, orient="row")
+
+def labels_of(*rows: Row, account: str = "card") -> pl.DataFrame:
+    """Labels of one account: merchant, description, built-in key, label and source of each."""
+    made = [(merchant, text, account, *rest, 1) for merchant, text, *rest in rows]
+    return pl.DataFrame(made, schema=LABEL_SCHEMA, orient="row")
 
 
 def asked(
@@ -32,15 +37,15 @@ def asked(
     norm_desc: str = "aldi leeds",
     builtin: str | None = None,
     own: tuple[str, str] | tuple[None, None] = (None, None),
+    account: str = "card",
 ) -> pl.DataFrame:
-    schema = {"txn_id": pl.Int64} | dict.fromkeys(
-        ("merchant", "norm_desc", "builtin", "own_label", "own_source"), pl.String
-    )
-    return pl.DataFrame([(1, merchant, norm_desc, builtin, *own)], schema=schema, orient="row")
+    names = ("merchant", "norm_desc", "account", "builtin", "own_label", "own_source")
+    schema = {"txn_id": pl.Int64} | dict.fromkeys(names, pl.String)
+    return pl.DataFrame([(1, merchant, norm_desc, account, builtin, *own)], schema=schema, orient="row")
 
 
 def rank(labels: pl.DataFrame, transaction: pl.DataFrame, **known: object) -> dict[str, float]:
-    counts = {level: count_labels(labels, level) for level in ("merchant", "description")}
+    counts = {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
     ranked = rank_candidates(transaction, fit_profile(labels), counts, **known)  # type: ignore[arg-type]
     return dict(ranked.select("label", "probability").iter_rows())
 
@@ -58,7 +63,9 @@ def test_each_level_shrinks_towards_the_one_before_it() -> None:
     base = profile.base_rates["Groceries"]
     at_merchant = (3 + strength["merchant"] * base) / (4 + strength["merchant"])
     at_description = (3 + strength["description"] * at_merchant) / (3 + strength["description"])
-    assert rank(ALDI, asked())["Groceries"] == pytest.approx(at_description)
+    at_account = (3 + strength["account"] * at_description) / (3 + strength["account"])
+    assert rank(ALDI, asked())["Groceries"] == pytest.approx(at_account)
+    assert rank(ALDI, asked(account="joint"))["Groceries"] == pytest.approx(at_description)
     assert rank(ALDI, asked(norm_desc="aldi york"))["Groceries"] == pytest.approx(at_merchant)
 
 
@@ -118,6 +125,24 @@ def test_the_strength_is_recovered_from_labels_drawn_with_it() -> None:
     assert fit_profile(labels_of(*rows)).strengths["merchant"] == pytest.approx(true, rel=0.15)
 
 
+def test_accounts_tell_something_where_they_differ_and_little_where_they_do_not() -> None:
+    def both(card: str, joint: str) -> pl.DataFrame:
+        shops = [chr(letter) for letter in range(ord("a"), ord("z"))]
+        return pl.concat(
+            [
+                labels_of(*[(shop, shop, None, label, "human") for shop in shops for _ in range(4)], account=account)
+                for account, label in (("card", card), ("joint", joint))
+            ]
+        )
+
+    apart, alike = both("Work", "Home"), both("Home", "Home")
+    assert fit_profile(apart).strengths["account"] < 0.1
+    assert fit_profile(alike).strengths["account"] > 10
+    joint = asked("a", "a", account="joint")
+    assert next(iter(rank(apart, joint))) == "Home"
+    assert rank(apart, joint)["Home"] > 0.9
+
+
 def test_for_the_shared_categories_built_in_knowledge_has_its_share_until_labels_tell() -> None:
     nothing = labels_of()
     named = {"food.groceries": "Groceries"}
@@ -155,7 +180,7 @@ LABELS = st.lists(
 
 @given(LABELS, st.sampled_from(["a", "b", "new", None]), st.sampled_from(["x", "z"]), st.sampled_from(["k", None]))
 def test_probabilities_are_probabilities_and_equal_a_plain_calculation(
-    rows: list[tuple[str | None, str, str | None, str, str]], merchant: str | None, text: str, builtin: str | None
+    rows: list[Row], merchant: str | None, text: str, builtin: str | None
 ) -> None:
     labels = labels_of(*rows)
     ranked = rank(labels, asked(merchant, text, builtin))
@@ -168,7 +193,7 @@ def test_probabilities_are_probabilities_and_equal_a_plain_calculation(
 
 
 def plainly(
-    rows: list[tuple[str | None, str, str | None, str, str]],
+    rows: list[Row],
     profile: LabelProfile,
     label: str,
     merchant: str | None,
@@ -180,6 +205,7 @@ def plainly(
         "builtin": [row for row in rows if builtin is not None and row[2] == builtin],
         "merchant": [row for row in rows if merchant is not None and row[0] == merchant],
         "description": [row for row in rows if merchant is not None and (row[0], row[1]) == (merchant, text)],
+        "account": [row for row in rows if merchant is not None and (row[0], row[1]) == (merchant, text)],
     }
     for level, here in places.items():
         if here:
