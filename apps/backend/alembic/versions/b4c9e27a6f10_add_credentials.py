@@ -97,6 +97,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them: nobody can sign in any more."""
     op.execute("DROP FUNCTION only_user, password_of, credential_of")
-    op.execute("DROP TABLE credentials, user_passwords")
+    op.execute("DROP TABLE credentials, user_passwords CASCADE")
     op.execute("REVOKE UPDATE (min_confidence) ON users FROM lm_app")
-    op.execute("ALTER TABLE users DROP COLUMN min_confidence, DROP COLUMN is_demo")
+    op.execute("ALTER TABLE users DROP COLUMN min_confidence CASCADE, DROP COLUMN is_demo CASCADE")

@@ -121,6 +121,6 @@ def downgrade() -> None:
     op.execute(LABELS_AS_OF.format(label="last_event.label", names=""))
     op.execute("DROP TABLE category_names CASCADE")
     op.execute("DELETE FROM categories WHERE user_id IS NULL")
-    op.execute("ALTER TABLE categories DROP COLUMN group_name, DROP COLUMN key")
+    op.execute("ALTER TABLE categories DROP COLUMN group_name CASCADE, DROP COLUMN key CASCADE")
     op.execute("REVOKE UPDATE (own_categories) ON users FROM lm_app")
-    op.execute("ALTER TABLE users DROP COLUMN own_categories")
+    op.execute("ALTER TABLE users DROP COLUMN own_categories CASCADE")

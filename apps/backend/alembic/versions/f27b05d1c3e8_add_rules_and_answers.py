@@ -155,15 +155,15 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop them; labels that rules and answers gave remain."""
+    """Drop them, and the warehouse's views of them; labels that rules and answers gave remain."""
     op.execute("DROP FUNCTION own_label_counts_at, own_label_counts")
     op.execute("DROP INDEX ix_label_events_user_id_id")
     op.execute("CREATE INDEX ix_label_events_user_id ON label_events (user_id)")
     op.execute("DROP INDEX uq_suggestion_feedback_event_id_idempotency_key")
     op.execute("""
         ALTER TABLE suggestion_feedback
-            DROP COLUMN previous_source, DROP COLUMN previous_label, DROP COLUMN label_event_id,
-            DROP COLUMN idempotency_key
+            DROP COLUMN previous_source CASCADE, DROP COLUMN previous_label CASCADE,
+            DROP COLUMN label_event_id CASCADE, DROP COLUMN idempotency_key CASCADE
     """)
-    op.execute("DROP TABLE shared_merchant_priors")
-    op.execute("DROP TABLE rule_application_labels, rule_applications, rule_revisions, rules")
+    op.execute("DROP TABLE shared_merchant_priors CASCADE")
+    op.execute("DROP TABLE rule_application_labels, rule_applications, rule_revisions, rules CASCADE")

@@ -104,7 +104,7 @@ class WeekdayCondition(_Part):
 
     field: Literal["weekday"]
     days: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=6)], ...],
+        tuple[Annotated[int, Field(ge=0, le=6, strict=True)], ...],
         Field(min_length=1, max_length=7),
         AfterValidator(_every_day_once),
     ]
