@@ -17,7 +17,7 @@ from app.errors import Conflict, InvalidInput
 
 def serve(
     *,
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine alone.")] = "127.0.0.1",
     api_only: Annotated[
         bool, typer.Option("--api-only", help="Serve the API and nothing else; so far there is nothing else.")

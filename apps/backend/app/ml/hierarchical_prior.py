@@ -145,7 +145,8 @@ def rank_candidates(
         profile: How the user labels.
         counts: Counts of the MERCHANT_LEVELS as `count_labels` gives them, for at least the places where these
             transactions were.
-        shared: What users of the installation call the merchants, in SHARED_SCHEMA, of labels that this user has.
+        shared: What other users of the installation call the merchants, in SHARED_SCHEMA, of labels that this user
+            has.
         builtin_labels: For a user of the shared categories, the category that each built-in key is.
 
     Returns:
@@ -161,21 +162,26 @@ def rank_candidates(
         {"label": list(profile.base_rates), "probability": list(profile.base_rates.values())},
         schema={"label": pl.String, "probability": pl.Float64},
     )
-    ranked = candidates.join(base, on="label", how="left").with_columns(
-        pl.col("probability").fill_null(profile.unused_rate)
+    ranked = (
+        candidates.join(base, on="label", how="left")
+        .join(named.rename({"label": "named"}), on="builtin", how="left")
+        .with_columns(pl.col("probability").fill_null(profile.unused_rate))
+        .with_columns(_believe_builtin(pl.col("probability")))
     )
-    if named.height:
-        ranked = ranked.join(named.rename({"label": "named"}), on="builtin", how="left").with_columns(
-            _believe_builtin(pl.col("probability"))
-        )
     ranked = ranked.with_columns(base=pl.col("probability"))
     ranked = _shrink(ranked, profile.builtin_counts, "builtin", profile.strengths["builtin"])
     ranked = _shrink_shared(ranked, pl.DataFrame(schema=SHARED_SCHEMA) if shared is None else shared)
     for level in MERCHANT_LEVELS:
         ranked = _shrink(ranked, counts[level], level, profile.strengths[level])
+    speaks_for_it = pl.any_horizontal(
+        pl.col("named") == pl.col("label"), *(pl.col(f"{level}_hits") > 0 for level in (*LEVEL_KEYS, "shared"))
+    )
     evidence = [f"{level}_{figure}" for level in (*LEVEL_KEYS, "shared") for figure in ("hits", "total", "share")]
-    return ranked.select("txn_id", "label", "probability", "base", *evidence).sort(
-        "txn_id", "probability", "label", descending=[False, True, False]
+    # Without its own label, a transaction may have nothing left that speaks for a candidate.
+    return (
+        ranked.filter(speaks_for_it.fill_null(value=False))
+        .select("txn_id", "label", "probability", "base", *evidence)
+        .sort("txn_id", "probability", "label", descending=[False, True, False])
     )
 
 

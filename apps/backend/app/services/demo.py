@@ -74,15 +74,11 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
     step = _stopwatch(seconds, say)
     with step("database", "Making the database ready"):
         installation.prepare_installation()
-    shipped = file is None
+    user = "demo-sample" if file is None else demo_user(file)
     if file is None:
         with step("sample", "Writing the sample ledger"):
             file = write_sample()
     name = demo_name(file)
-    user = f"demo-{name}"
-    if not shipped:
-        # Files of one name in two folders are two data sets.
-        user += "-" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
     user_id, token = _demo_user(user)
     with (
         step("ingest", f"Ingesting {file.name}"),
@@ -155,6 +151,11 @@ def write_sample() -> Path:
 def demo_name(file: Path) -> str:
     """Return the name of a demo data set: its file's, without endings."""
     return file.name.removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def demo_user(file: Path) -> str:
+    """Return the name of a file's demo user; files of one name in two folders are two data sets."""
+    return f"demo-{demo_name(file)}-" + hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
 
 
 def _demo_user(name: str) -> tuple[int, str | None]:

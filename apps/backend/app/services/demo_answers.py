@@ -107,8 +107,14 @@ def _add_categories(session: Session, user_id: int, names: set[str]) -> None:
     driver_connection(session).execute(
         """
         INSERT INTO categories (user_id, name)
-        SELECT %(user_id)s, wanted.name FROM unnest(%(names)s::text[]) AS wanted (name)
-        WHERE NOT EXISTS (SELECT FROM categories WHERE categories.name = wanted.name)
+        SELECT users.id, wanted.name
+        FROM unnest(%(names)s::text[]) AS wanted (name)
+        INNER JOIN users ON users.id = %(user_id)s
+        WHERE NOT EXISTS (
+            SELECT FROM categories
+            WHERE categories.name = wanted.name
+                AND (categories.user_id = users.id OR (categories.user_id IS NULL AND NOT users.own_categories))
+        )
         """,
         {"user_id": user_id, "names": sorted(names)},
     )
@@ -123,14 +129,14 @@ def _suggested(user_id: int, held_back: Mapping[int, str]) -> set[int]:
 
 
 def _unanswered(user_id: int, held_back: Mapping[int, str]) -> list[tuple[int, int, str | None]]:
-    """Return event, transaction and first candidate of the suggestions whose transaction has no label yet."""
+    """Return event, transaction and first candidate of the suggestions that nobody has answered."""
     with session_for_user(user_id) as session:
         rows = driver_connection(session).execute(
             """
             SELECT events.id, events.txn_id, events.candidates -> 0 ->> 'label'
             FROM suggestion_events AS events
-            LEFT JOIN transaction_labels ON transaction_labels.txn_id = events.txn_id
-            WHERE events.txn_id = ANY(%s) AND transaction_labels.txn_id IS NULL
+            WHERE events.txn_id = ANY(%s)
+                AND NOT EXISTS (SELECT FROM suggestion_feedback WHERE suggestion_feedback.event_id = events.id)
             ORDER BY events.id
             """,
             [list(held_back)],

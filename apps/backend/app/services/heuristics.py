@@ -19,9 +19,8 @@ from app.ml.builtin_mccs import MCC_KEYS
 from app.ml.features import TRANSACTION_SCHEMA, build_features
 from app.ml.hierarchical_prior import LABEL_SCHEMA, MERCHANT_LEVELS, SHARED_SCHEMA, count_labels, rank_candidates
 from app.services.category_map import category_map_revision
-from app.services.default_categories import DEFAULT_CATEGORIES
 from app.services.label_profiles import BUILTIN_SCHEMA, profile_of
-from app.services.rules import read_active_rules, rule_track_records, winning_rules
+from app.services.rules import read_active_rules, rule_track_records, winning_rules, without_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     import psycopg
     from sqlalchemy.orm import Session
 
-    from app.ml.hierarchical_prior import LabelProfile
     from app.services.rules import ActiveRule, TrackRecord
 
 # Below this the heuristics rather say nothing, unless the user asks for another confidence.
@@ -90,12 +88,14 @@ def rank_by_heuristics(
     if not transactions.height:
         return []
     profile = profile_of(session, user_id)
+    counts = _read_counts(connection, transactions)
+    builtin_labels = _builtin_labels(connection, user_id)
     ranked = rank_candidates(
         transactions,
         profile,
-        _read_counts(connection, transactions),
-        shared=_read_shared(connection, user_id, transactions),
-        builtin_labels=_builtin_labels(connection, user_id),
+        counts,
+        shared=_read_shared(connection, user_id, transactions, counts["merchant"]),
+        builtin_labels=builtin_labels,
     )
     rules = read_active_rules(session)
     records = rule_track_records(session, user_id, rules) if rules else {}
@@ -114,13 +114,23 @@ def rank_by_heuristics(
     for txn_id in dict.fromkeys(txn_id for txn_id in txn_ids if txn_id in rows):
         levels = evidence[(txn_id,)].to_dicts() if (txn_id,) in evidence else []
         rule = rules_by_id.get(by_rule.get(txn_id, -1))
-        record = records.get(rule.rule_id) if rule else None
-        candidates = _candidates(rows[txn_id], levels, rule, record, profile)[:most]
+        row = rows[txn_id]
+        record = _record_without(row, rule, records) if rule else None
+        candidates = _candidates(row, levels, rule, record, builtin_labels)[:most]
         inputs = used | {"evidence": [_kept_evidence(level) for level in levels[:most]]}
         if rule:
             inputs["rule"] = {"id": rule.rule_id, "revision": rule.revision, "confidence": rule_confidence(record)}
         answers.append(RankedCandidates(txn_id, tuple(candidates), inputs))
     return answers
+
+
+def _record_without(
+    transaction: dict[str, Any], rule: ActiveRule, records: Mapping[int, TrackRecord]
+) -> TrackRecord | None:
+    """Give a rule's record without the transaction itself, whose label is no evidence for itself."""
+    record = records.get(rule.rule_id)
+    truth = transaction["own_label"] if transaction["own_source"] in ("human", "import") else None
+    return without_own(record, rule, truth) if record else None
 
 
 def rule_confidence(record: TrackRecord | None) -> float:
@@ -134,7 +144,7 @@ def _candidates(
     levels: list[dict[str, Any]],
     rule: ActiveRule | None,
     record: TrackRecord | None,
-    profile: LabelProfile,
+    builtin_labels: Mapping[str, str],
 ) -> list[Candidate]:
     """Put the rule that matches before what the counts say, and divide the rest of the probability among those."""
     share = rule_confidence(record) if rule else 0.0
@@ -142,7 +152,7 @@ def _candidates(
     for level in levels:
         is_rule_s = rule is not None and level["label"] == rule.category
         confidence = (share if is_rule_s else 0.0) + (1 - share) * level["probability"]
-        reasons = _reasons(transaction, level, profile)
+        reasons = _reasons(transaction, level, builtin_labels)
         if rule is not None and is_rule_s:
             reasons.insert(0, _rule_reason(rule, record))
         found.append(Candidate(level["label"], round(min(confidence, 1.0), _DECIMALS), tuple(reasons)))
@@ -153,13 +163,13 @@ def _candidates(
 
 def _rule_reason(rule: ActiveRule, record: TrackRecord | None) -> str:
     if record and record.total:
-        return f'Your rule "{rule.name}" says so; it was right {record.hits:,} of {record.total:,} times.'
+        return f'Your rule "{rule.name}" says so; it was right {_times(record.hits, record.total)}.'
     return f'Your rule "{rule.name}" says so.'
 
 
-def _reasons(transaction: dict[str, Any], level: dict[str, Any], profile: LabelProfile) -> list[str]:
+def _reasons(transaction: dict[str, Any], level: dict[str, Any], builtin_labels: Mapping[str, str]) -> list[str]:
     """Say what speaks for a candidate, the particular before the general."""
-    label, merchant = level["label"], transaction["merchant"]
+    label, merchant, builtin = level["label"], transaction["merchant"], transaction["builtin"]
     reasons = []
     if level["account_hits"] and level["account_total"] != level["description_total"]:
         reasons.append(f"This same payment on this account was labelled {label} {_of(level, 'account')}.")
@@ -167,30 +177,28 @@ def _reasons(transaction: dict[str, Any], level: dict[str, Any], profile: LabelP
         reasons.append(f"This same payment was labelled {label} {_of(level, 'description')}.")
     if level["merchant_hits"] and level["merchant_total"] != level["description_total"]:
         reasons.append(f'"{merchant}" was labelled {label} {_of(level, "merchant")}.')
-    if level["shared_hits"] and not level["merchant_total"]:
-        reasons.append(
-            f'{level["shared_hits"]:,.0f} of {level["shared_total"]:,.0f} people here call "{merchant}" {label}.'
-        )
-    if transaction["builtin"] and not level["merchant_total"]:
-        explanation = _builtin_reason(transaction)
+    if level["shared_hits"]:
+        hits, total = int(level["shared_hits"]), int(level["shared_total"])
+        reasons.append(f'{hits:,} of {total:,} other people here call "{merchant}" {label}.')
+    is_named = builtin_labels.get(builtin) == label
+    if builtin and not reasons and (is_named or level["builtin_hits"]):
+        if transaction["mcc"] in MCC_KEYS:
+            kind = iso18245.get_mcc(transaction["mcc"])
+            reasons.append(f"The card scheme lists the merchant as {kind.iso_description or kind.range.description}.")
+        elif is_named:
+            reasons.append(f"Payments of this kind usually are {label}.")
         if level["builtin_hits"]:
-            reasons.append(f"{explanation} Such payments were labelled {label} {_of(level, 'builtin')}.")
-        elif not profile.label_count or label == _NAMES_BY_KEY.get(transaction["builtin"]):
-            reasons.append(explanation)
+            reasons.append(f"Payments of this kind were labelled {label} {_of(level, 'builtin')}.")
     return reasons
 
 
-def _builtin_reason(transaction: dict[str, Any]) -> str:
-    if transaction["mcc"] in MCC_KEYS:
-        kind = iso18245.get_mcc(transaction["mcc"])
-        return f"The card scheme lists the merchant as {kind.iso_description or kind.range.description}."
-    return f"Payments worded like this usually are {_NAMES_BY_KEY[transaction['builtin']]}."
-
-
 def _of(level: dict[str, Any], name: str) -> str:
-    hits, total = int(level[f"{name}_hits"]), int(level[f"{name}_total"])
+    return _times(int(level[f"{name}_hits"]), int(level[f"{name}_total"]))
+
+
+def _times(hits: int, total: int) -> str:
     if total == 1:
-        return "once before"
+        return "once before" if hits else "not the one time before"
     return f"{hits:,} of {total:,} times"
 
 
@@ -201,9 +209,6 @@ def _kept_evidence(level: dict[str, Any]) -> dict[str, Any]:
         if level[f"{name}_total"]:
             kept[name] = [level[f"{name}_{figure}"] for figure in _KEPT_FIGURES]
     return kept
-
-
-_NAMES_BY_KEY: Final = {category.key: category.name for category in DEFAULT_CATEGORIES}
 
 
 def _read_transactions(connection: psycopg.Connection[Any], user_id: int, txn_ids: Sequence[int]) -> pl.DataFrame:
@@ -244,23 +249,34 @@ def _read_counts(connection: psycopg.Connection[Any], transactions: pl.DataFrame
     return {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
 
 
-def _read_shared(connection: psycopg.Connection[Any], user_id: int, transactions: pl.DataFrame) -> pl.DataFrame:
-    """Read what users of the installation call these merchants, of the categories that this user has."""
+def _read_shared(
+    connection: psycopg.Connection[Any], user_id: int, transactions: pl.DataFrame, own_counts: pl.DataFrame
+) -> pl.DataFrame:
+    """Read what other users call these merchants, of the categories that this user has, under this user's names.
+
+    Only of merchants that the user has never labelled: at the others their own vote is among the users counted.
+    """
+    merchants = transactions["merchant"].drop_nulls().unique()
     return read_frame(
         connection,
         """
-        SELECT shared.merchant, shared.label, shared.users, shared.merchant_users
+        SELECT
+            shared.merchant, coalesce(category_names.shown_as, shared.label), sum(shared.users), shared.merchant_users
         FROM shared_merchant_priors AS shared
+        INNER JOIN users ON users.id = %s
+        LEFT JOIN category_names
+            ON category_names.user_id = users.id AND category_names.name = shared.label
+                AND category_names.valid_to IS NULL
         WHERE shared.merchant = ANY(%s)
             AND EXISTS (
                 SELECT FROM categories
-                INNER JOIN users ON users.id = %s
-                WHERE categories.name = shared.label
+                WHERE categories.name IN (shared.label, category_names.shown_as)
                     AND (categories.user_id = users.id OR (categories.user_id IS NULL AND NOT users.own_categories))
             )
+        GROUP BY 1, 2, shared.merchant_users
         """,
         dict(SHARED_SCHEMA),
-        [transactions["merchant"].drop_nulls().unique().to_list(), user_id],
+        [user_id, merchants.filter(~merchants.is_in(own_counts["merchant"].implode())).to_list()],
     )
 
 

@@ -7,6 +7,8 @@ from typing import Final
 from app.db import driver_connection, session_for_jobs
 
 FEWEST_USERS: Final = 3
+# What one user alone calls a merchant is nobody else's business.
+FEWEST_WITH_LABEL: Final = 2
 
 
 def refresh_shared_priors() -> int:
@@ -28,7 +30,13 @@ def refresh_shared_priors() -> int:
             WITH label_counts AS (
                 SELECT
                     transactions.user_id, trim(ml_features.merchant) AS merchant,
-                    coalesce(category_names.shown_as, transaction_labels.label) AS label, count(*) AS labels
+                    -- The shared set's own words are what users have in common, whatever each calls them now.
+                    CASE
+                        WHEN transaction_labels.label IN (SELECT name FROM categories WHERE user_id IS NULL)
+                            THEN transaction_labels.label
+                        ELSE coalesce(category_names.shown_as, transaction_labels.label)
+                    END AS label,
+                    count(*) AS labels
                 FROM transaction_labels
                 INNER JOIN transactions ON transactions.id = transaction_labels.txn_id
                 INNER JOIN ml_features ON ml_features.txn_id = transaction_labels.txn_id
@@ -51,8 +59,9 @@ def refresh_shared_priors() -> int:
             FROM votes
             INNER JOIN merchants ON merchants.merchant = votes.merchant
             GROUP BY votes.merchant, votes.label, merchants.merchant_users
+            HAVING count(*) >= %s
             """,
-            [FEWEST_USERS],
+            [FEWEST_USERS, FEWEST_WITH_LABEL],
         )
         row = connection.execute("SELECT count(DISTINCT merchant) FROM shared_merchant_priors").fetchone()
         return int(row[0]) if row else 0

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.config import get_settings
-from app.services.demo import run_demo
+from app.db import session_for_user
+from app.services.demo import demo_user, run_demo
+from app.services.ingest import ingest_statement
+from app.services.installation import ensure_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +58,30 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     assert again["ingest"] == {"rows": rows, "inserted": 0, "duplicates": rows, "rejected": 0}
     kept = ("labels", "features", "training_rows", "suggestions", "merchants")
     assert {key: again[key] for key in kept} == {key: report[key] for key in kept}
+
+
+def test_a_category_that_only_the_month_held_back_has_is_the_user_s_all_the_same(database: str, tmp_path: Path) -> None:
+    assert database
+    file = tmp_path / "late.csv"
+    old = [f"2025-03-{day:02},ALDI 0041 LEEDS,-{day}.50,card,Einkauf" for day in range(1, 21)]
+    new = ["2025-04-01,ALDI 0041 LEEDS,-1.00,card,Groceries", "2025-04-02,ALDI 0041 LEEDS,-2.00,card,Einkauf"]
+    file.write_text("\n".join(["date,description,amount,account,category", *old, *new]) + "\n")
+    run_demo(file, lambda _: None)
+    suggestions = written("demo-late.json")["suggestions"]
+    assert (suggestions["count"], suggestions["accepted"], suggestions["rejected"]) == (2, 1, 1)
+
+
+def test_a_month_that_an_earlier_run_imported_with_its_categories_is_answered_too(
+    database: str, tmp_path: Path
+) -> None:
+    assert database
+    file = tmp_path / "known.csv"
+    file.write_text(STATEMENT + "2025-04-01,ALDI 0041 LEEDS,-1.00,card,Groceries\n")
+    user_id = ensure_user(demo_user(file), is_demo=True)
+    with session_for_user(user_id) as session:
+        ingest_statement(session, user_id, file)
+    run_demo(file, lambda _: None)
+    assert written("demo-known.json")["suggestions"]["precision"] == 1.0
 
 
 def test_files_of_one_name_are_users_of_their_own(database: str, tmp_path: Path) -> None:
