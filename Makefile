@@ -43,7 +43,7 @@ demo: $(READY) ## Run the whole loop on the shipped sample, or on DATA=file.csv.
 
 .PHONY: serve
 serve: $(READY) ## The API on 127.0.0.1:8000
-	LM_LOCAL_TRUST=true lm serve
+	LM_LOCAL_TRUST="$${LM_LOCAL_TRUST:-true}" lm serve
 
 .PHONY: check
 check: $(READY) ## Format, lint, types, layers, SQL

@@ -132,7 +132,14 @@ judged as (
         last_label_event.label_source as current_label_source,
         answered.top_confidence,
         answered.propensity,
-        cast(case answered.action when 'accept' then 1 when 'reject' then 0 end as numeric(1, 0)) as is_accepted,
+        -- Where nothing was suggested, a rejection only says what it is: it is no verdict on a suggestion.
+        cast(
+            case
+                when answered.suggested_label is null then null
+                when answered.action = 'accept' then 1
+                when answered.action = 'reject' then 0
+            end as numeric(1, 0)
+        ) as is_accepted,
         cast(
             case
                 when answered.action is distinct from 'accept' or answered.suggested_label is null then null
@@ -144,7 +151,7 @@ judged as (
         ) as is_correct_accept,
         cast(
             case
-                when answered.action is distinct from 'reject' then null
+                when answered.action is distinct from 'reject' or answered.suggested_label is null then null
                 when last_label_event.shown_label <> answered.suggested_label then 1
                 when last_label_event.shown_label = answered.suggested_label then 0
             end as numeric(1, 0)

@@ -59,7 +59,15 @@ def upgrade() -> None:
         CREATE UNIQUE INDEX uq_category_names_user_id_name ON category_names (user_id, name) WHERE valid_to IS NULL;
         CREATE INDEX ix_category_names_user_id ON category_names (user_id)
     """)
-    op.execute("UPDATE users SET own_categories = EXISTS (SELECT FROM categories WHERE categories.user_id = users.id)")
+    # What an import brings has the import's moment. What people add is no sign that they have left the shared set.
+    op.execute("""
+        UPDATE users SET own_categories = EXISTS (
+            SELECT FROM categories
+            INNER JOIN imports
+                ON imports.user_id = categories.user_id AND imports.created_at = categories.created_at
+            WHERE categories.user_id = users.id
+        )
+    """)
     op.execute(f"""
         ALTER TABLE category_names ENABLE ROW LEVEL SECURITY;
         CREATE POLICY tenant ON category_names USING (user_id = (SELECT {TENANT}));

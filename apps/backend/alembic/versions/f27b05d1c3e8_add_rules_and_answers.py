@@ -78,9 +78,10 @@ def upgrade() -> None:
         );
         GRANT SELECT, INSERT ON rules, rule_revisions, rule_applications, rule_application_labels TO lm_app;
         GRANT UPDATE (undone_at) ON rule_applications TO lm_app;
-        GRANT SELECT, INSERT, UPDATE, DELETE
-            ON rules, rule_revisions, rule_applications, rule_application_labels TO lm_jobs
+        GRANT SELECT, DELETE ON rules, rule_revisions, rule_applications, rule_application_labels TO lm_jobs
     """)  # noqa: S608 -- the fragment is the constant above
+    # What trains and scores adds no rule, which would speak for suggestions at once, and shows no category of its own.
+    op.execute("REVOKE UPDATE (category) ON transactions FROM lm_jobs")
     # How many users call a merchant what: no user can be read out of it, so every request may read it.
     op.execute("""
         CREATE TABLE shared_merchant_priors (
@@ -156,6 +157,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop them, and the warehouse's views of them; labels that rules and answers gave remain."""
+    op.execute("GRANT UPDATE (category) ON transactions TO lm_jobs")
     op.execute("DROP FUNCTION own_label_counts_at, own_label_counts")
     op.execute("DROP INDEX ix_label_events_user_id_id")
     op.execute("CREATE INDEX ix_label_events_user_id ON label_events (user_id)")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SESSION_COOKIE: Final = "lm_session"
 
+# What a proxy adds. One on this machine makes callers from anywhere look as if they were here.
+_PASSED_ON: Final = frozenset({"forwarded", "via", "x-real-ip"})
 _LOCAL_HOST: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 
 
@@ -62,9 +64,11 @@ def comes_from_this_machine(connection: HTTPConnection) -> bool:
     A page can make the browser send requests here, and can suppress the Referer; a simple GET bears no Origin either.
     No page can take away Sec-Fetch-Site, which is `none` only for what a person typed or bookmarked; Origin and Referer
     are refused for browsers that do not send it. A page whose own name resolves to this machine (DNS rebinding) cannot
-    change the Host header.
+    change the Host header. What a proxy passed on may come from anywhere.
     """
     if connection.client is None or not _is_loopback(connection.client.host):
+        return False
+    if any(name in _PASSED_ON or name.startswith("x-forwarded-") for name in connection.headers):
         return False
     if "origin" in connection.headers or "referer" in connection.headers:
         return False
@@ -95,11 +99,18 @@ def bearer_token(connection: HTTPConnection) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and len(shown) == 1 else ""
 
 
-def _is_loopback(host: str) -> bool:
+def ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that a host is, of one that is IPv4 inside of IPv6 the former; None if it is a name."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host)
+    return address is not None and address.is_loopback
 
 
 ActingUser = Annotated[int, Depends(acting_user)]

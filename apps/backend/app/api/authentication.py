@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.requests import HTTPConnection
 
-from app.api.access import SESSION_COOKIE, bearer_token, comes_from_this_machine, may_see_operations
+from app.api.access import SESSION_COOKIE, bearer_token, comes_from_this_machine, ip_address, may_see_operations
 from app.config import get_settings
 from app.errors import Forbidden, NotSignedIn
 from app.services.credentials import Identity, identify, sole_user
@@ -56,6 +56,7 @@ async def _admit(scope: Scope) -> None:
     method, path = scope.get("method", ""), scope["path"]
     if path in OPERATIONS_PATHS:
         if not may_see_operations(connection):
+            _count(f"address {address_of(connection)}")
             raise NotSignedIn(
                 "This is shown to whoever sends the token in LM_METRICS_TOKEN; while that is unset, to programs on the "
                 "machine itself."
@@ -110,13 +111,10 @@ async def _identity(connection: HTTPConnection, method: str) -> Identity:
 def address_of(connection: HTTPConnection) -> str:
     """Return where a request comes from, as far as allowances tell: of IPv6 the network, which is one household's."""
     host = connection.client.host if connection.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
+    address = ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
-    return host
+    return host if address is None else str(address)
 
 
 def is_https(connection: HTTPConnection) -> bool:
@@ -138,4 +136,4 @@ def _own_origin(connection: HTTPConnection) -> str:
 def _count(who: str) -> None:
     events = get_settings().rate_limit_per_minute
     if events:
-        spend(f"requests of {who}", events=events, seconds=_MINUTE)
+        spend("requests", who, events=events, seconds=_MINUTE)

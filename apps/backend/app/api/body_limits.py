@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UPLOAD_PATHS = frozenset({"/ingest"})
+_KIB = 1 << 10
 _MIB = 1 << 20
+# Answered to everybody; the longest name and password fit, however they are escaped.
+_LOGIN_PATH = "/login"
+_MOST_LOGIN_BYTES = 16 * _KIB
 
 
 def limit_bodies(app: ASGIApp) -> ASGIApp:
@@ -44,6 +48,8 @@ def limit_bodies(app: ASGIApp) -> ASGIApp:
 
 
 def _most_bytes(path: str) -> int:
+    if path == _LOGIN_PATH:
+        return _MOST_LOGIN_BYTES
     settings = get_settings()
     return _MIB * (settings.max_upload_mib if path in UPLOAD_PATHS else settings.max_body_mib)
 
@@ -55,4 +61,5 @@ def _announced(scope: Scope) -> int:
 
 
 def _too_large(most: int) -> TooLarge:
-    return TooLarge(f"The body is larger than the {most // _MIB} MiB that this address takes.")
+    size = f"{most // _MIB} MiB" if most >= _MIB else f"{most // _KIB} KiB"
+    return TooLarge(f"The body is larger than the {size} that this address takes.")

@@ -21,6 +21,8 @@ MOST_TRANSACTIONS = 1000
 class TransactionToDescribe(BaseModel):
     """What the feature kernel reads of a transaction; `posted_at` is the bank's wall clock, without a zone."""
 
+    model_config = ConfigDict(extra="forbid")
+
     date: Day
     description: Text
     amount: Annotated[Decimal, Field(max_digits=18, decimal_places=2, allow_inf_nan=False)]

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, UploadFile
-from pydantic import BaseModel, Json
+from pydantic import BaseModel, ConfigDict, Field, Json
 
 from app.api.access import ActingUser, UserSession
-from app.services.ingest import ingest_statement
+from app.api.fields import Text
+from app.services.ingest import REPORTED_REJECTIONS, ingest_statement
 from app.services.statements import StatementOptions, inspect_statement, preview
 
 router = APIRouter(tags=["ingest"])
+
+OptionText = Annotated[Text, Field(max_length=100)]
+LongText = Annotated[Text, Field(max_length=1000)]
 
 
 class RejectedRecord(BaseModel):
@@ -40,7 +44,7 @@ class IngestAnswer(BaseModel):
 
 
 class DryRunAnswer(BaseModel):
-    """How the file would be read, and its first rows."""
+    """How the file would be read, its first rows, and the first that are none."""
 
     layout: dict[str, Any]
     first_rows: list[dict[str, Any]]
@@ -50,14 +54,17 @@ class DryRunAnswer(BaseModel):
 class IngestForm(BaseModel):
     """The fields of the multipart form; all but the file have defaults."""
 
+    # A misspelt dry_run must not store anything.
+    model_config = ConfigDict(extra="forbid")
+
     file: UploadFile
     action: Literal["append", "replace"] = "append"
-    account: str | None = None
-    columns: Json[dict[str, str]] = {}
-    date_format: str | None = None
+    account: OptionText | None = None
+    columns: Json[Annotated[dict[OptionText, LongText], Field(max_length=20)]] = {}
+    date_format: OptionText | None = None
     decimal: Literal[".", ","] | None = None
-    delimiter: str | None = None
-    encoding: str | None = None
+    delimiter: OptionText | None = None
+    encoding: OptionText | None = None
     spending: Literal["negative", "positive"] = "negative"
     dry_run: bool = False
 
@@ -74,7 +81,7 @@ class IngestForm(BaseModel):
         )
 
 
-@router.post("/ingest")
+@router.post("/ingest", form_limits={"max_files": 1, "max_fields": 20, "max_part_size": 1 << 16})
 def ingest(
     form: Annotated[IngestForm, Form(media_type="multipart/form-data")], user_id: ActingUser, session: UserSession
 ) -> IngestAnswer | DryRunAnswer:
@@ -89,10 +96,12 @@ def ingest(
         upload.flush()
         path = Path(upload.name)
         if form.dry_run:
-            layout = inspect_statement(path, options, filename=name)
+            layout = inspect_statement(path, options)
             first = preview(path, layout, options)
             return DryRunAnswer(
-                layout=layout.to_dict(), first_rows=first.rows.to_dicts(), rejections=first.rejected.to_dicts()
+                layout=layout.to_dict(),
+                first_rows=first.rows.to_dicts(),
+                rejections=first.rejected.head(REPORTED_REJECTIONS).to_dicts(),
             )
         result = ingest_statement(session, user_id, path, file_name=name, action=form.action, options=options)
     return IngestAnswer.model_validate(asdict(result))

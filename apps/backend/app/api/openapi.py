@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.api.access import SESSION_COOKIE
 from app.api.authentication import OPERATIONS_PATHS, PUBLIC
-from app.api.problems import PROBLEM_MEDIA_TYPE
+from app.api.problems import MOST_FAULTS, PROBLEM_MEDIA_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,8 @@ PROBLEM: Final[dict[str, Any]] = {
         "request_id": {"type": "string", "description": "The header X-Request-ID; the log has it too."},
         "faults": {
             "type": "array",
-            "description": "Of an invalid payload: where, and why.",
+            "description": "Of an invalid payload: where, and why; the first of them.",
+            "maxItems": MOST_FAULTS,
             "items": {
                 "type": "object",
                 "properties": {
@@ -88,6 +89,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
             components["securitySchemes"] = {
                 "token": {"type": "http", "scheme": "bearer", "description": "`lm token new` makes one."},
                 "login": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "`POST /login`."},
+                "metrics": {"type": "http", "scheme": "bearer", "description": "What LM_METRICS_TOKEN is set to."},
             }
             schema["security"] = [{"token": []}, {"login": []}]
             for method, path in PUBLIC:
@@ -95,7 +97,7 @@ def describe(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     schema["paths"][path][method.lower()]["security"] = []
             for path in OPERATIONS_PATHS & set(schema["paths"]):
                 # Programs on the machine itself need no token unless LM_METRICS_TOKEN is set.
-                schema["paths"][path]["get"]["security"] = [{"token": []}, {}]
+                schema["paths"][path]["get"]["security"] = [{"metrics": []}, {}]
             app.openapi_schema = schema
         return app.openapi_schema
 

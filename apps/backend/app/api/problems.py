@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import (
     AmbiguousInput,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 RETRY_AFTER_SECONDS: Final = 2
+# Nobody reads more, and a small body can hold a hundred thousand.
+MOST_FAULTS: Final = 20
 
 # The framework's own errors; what it says about them may quote the request.
 _SENTENCES: Final = {
@@ -60,7 +65,7 @@ def answer(request: HTTPConnection, error: Exception) -> JSONResponse:
     """Say what is wrong; of an error that nobody expected, nothing but that it happened."""
     match error:
         case RequestValidationError():
-            faults = [_fault(request, fault) for fault in error.errors()]
+            faults = [_fault(request, fault) for fault in islice(error.errors(), MOST_FAULTS)]
             sentence = "The request does not have the form that the API asks for."
             return _problem(request, 422, "Invalid payload", sentence, faults=faults)
         case HTTPException():
@@ -81,7 +86,21 @@ def _framework_error(request: HTTPConnection, error: HTTPException) -> JSONRespo
     sentence = _SENTENCES.get(error.status_code, f"{phrase}.")
     if error.status_code == TooLarge.status:
         return _known_error(request, TooLarge(sentence))
-    return _problem(request, error.status_code, phrase, sentence, headers=error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route alone that has the address.
+        headers = {"Allow": ", ".join(_methods_here(request))}
+    return _problem(request, error.status_code, phrase, sentence, headers=headers)
+
+
+def _methods_here(request: HTTPConnection) -> list[str]:
+    app: FastAPI = request.scope["app"]
+    methods: set[str] = set()
+    for route in iter_route_contexts(app.routes):
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= set(route.methods or ())
+    return sorted(methods)
 
 
 def _known_error(request: HTTPConnection, error: LedgermillError) -> JSONResponse:

@@ -111,11 +111,13 @@ class ApplicationAnswer(_Answer):
 
 
 class UndoneAnswer(_Answer):
-    """What taking an application back did."""
+    """What taking an application back did; `repeated` is true where that had been done before, and nothing was now."""
 
     application_id: int
     restored: int
     kept: int
+    deleted: int
+    repeated: bool
     sentence: str
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import SESSION_COOKIE, ActingUser, SignedIn, UserSession, WritingUser
+from app.api.access import SESSION_COOKIE, SignedIn, UserSession, WritingUser
 from app.api.authentication import address_of, is_https, refuse_other_sites
 from app.api.fields import PathId, Probability, Text
 from app.config import get_settings
@@ -73,13 +73,13 @@ class NewTokenAnswer(TokenAnswer):
 
 
 class TokenWish(BaseModel):
-    """A token to make; without `days` it lasts until it is revoked."""
+    """A token to make; without `days` it lasts until it is revoked, or as long as the token that makes it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"name": "notebook", "scope": "read", "days": 30}]}
     )
 
-    name: Annotated[Text, Field(min_length=1, max_length=100)]
+    name: Annotated[Text, Field(min_length=1, max_length=credentials.LONGEST_TOKEN_NAME)]
     scope: Literal["read", "write"] = "read"
     days: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
 
@@ -130,10 +130,17 @@ def list_tokens(_user_id: WritingUser, session: UserSession) -> list[TokenAnswer
 
 
 @router.post("/tokens", status_code=201)
-def make_token(wish: TokenWish, user_id: ActingUser, session: UserSession) -> NewTokenAnswer:
-    """Make a token for a program; only this answer shows its secret."""
+def make_token(wish: TokenWish, identity: SignedIn, session: UserSession) -> NewTokenAnswer:
+    """Make a token for a program; only this answer shows its secret. It ends with the token that makes it."""
     expires_at = None if wish.days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=wish.days)
-    made = credentials.new_token(session, user_id, name=wish.name, scope=wish.scope, expires_at=expires_at)
+    made = credentials.new_token(
+        session,
+        identity.user_id,
+        name=wish.name,
+        scope=wish.scope,
+        expires_at=expires_at,
+        maker_id=identity.credential_id,
+    )
     token = TokenAnswer.model_validate(made.token)
     return NewTokenAnswer(**token.model_dump(), secret=made.secret)
 

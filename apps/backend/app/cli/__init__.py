@@ -6,6 +6,7 @@ import logging
 import sys
 
 import typer
+from pydantic import ValidationError
 
 from app.cli import (
     backtest,
@@ -25,7 +26,8 @@ from app.cli import (
     worker,
 )
 from app.cli.output import note
-from app.errors import LedgermillError
+from app.config import Settings
+from app.errors import InvalidInput, LedgermillError
 
 app = typer.Typer(
     name="lm",
@@ -59,3 +61,15 @@ def main() -> None:
     except LedgermillError as error:
         note(f"{error.title}:", str(error), style="bold red")
         sys.exit(error.exit_code)
+    except ValidationError as error:
+        if error.title != Settings.__name__:
+            raise
+        # Not the value: it may be a secret.
+        note("Invalid setting:", f"{_variables(error)}; docs/operations.md says what it takes.", style="bold red")
+        sys.exit(InvalidInput.exit_code)
+
+
+def _variables(error: ValidationError) -> str:
+    """Name the environment variables that the settings are wrong in."""
+    names = {str(problem["loc"][0]) for problem in error.errors(include_input=False, include_context=False)}
+    return ", ".join(sorted(f"LM_{name.upper()}" if name in Settings.model_fields else name for name in names))

@@ -29,7 +29,7 @@ def backtest(
     system: Annotated[System, typer.Option(help="What predicts; rules are the heuristics.")] = "rules",
     out: Annotated[Path | None, typer.Option("--json", help="Write the report here as well.")] = None,
 ) -> None:
-    """Predict the last fifth of a labelled file from what came before, and say how good that was. Needs no database."""
+    """Predict the last fifth of a file's months from what came before, and say how good that was. Needs no database."""
     if not file.is_file():
         raise InvalidInput(f"{str(file)!r} is not a file.")
     with progress_of("rows") as show:
@@ -38,6 +38,7 @@ def backtest(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        results.print(f"The same as JSON: {out}", soft_wrap=True)
 
 
 def _table(name: str, report: BacktestReport) -> Table:
@@ -59,7 +60,8 @@ def _table(name: str, report: BacktestReport) -> Table:
     table.add_row(
         f"coverage at confidence {report.auto_apply['threshold']:.2f}", f"{report.auto_apply['coverage']:.1%}"
     )
-    table.add_row("precision there", f"{1 - report.auto_apply['error']:.1%}")
+    precision = f"{1 - report.auto_apply['error']:.1%}" if report.auto_apply["coverage"] else "nothing was said"
+    table.add_row("precision there", precision)
     table.add_section()
     table.add_row("seconds to learn", f"{report.fit_seconds:.2f}")
     table.add_row("rows predicted in a second", f"{report.predict_rows_per_second:,}")

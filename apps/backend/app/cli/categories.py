@@ -9,19 +9,17 @@ import typer
 from rich.table import Table
 
 from app.cli.output import results
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import session_for_user
-from app.services import categories, installation
+from app.services import categories
 
 app = typer.Typer(help="See, add, rename and merge categories.", no_args_is_help=True)
-
-User = Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")]
 
 
 @app.command(name="list")
 def list_(*, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, user: User = None) -> None:
     """List categories with how many transactions are labelled so."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         found = categories.list_categories(session, user_id)
     if json:
@@ -44,7 +42,7 @@ def add(
     name: str, *, group: Annotated[str | None, typer.Option(help="Heading to list it under.")] = None, user: User = None
 ) -> None:
     """Add a category of one's own."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         category = categories.add_category(session, user_id, name, group)
     results.print(f"Added {category.name!r} with id {category.id}.")
@@ -65,7 +63,7 @@ def merge(name: str, into: str, *, user: User = None) -> None:
 @app.command()
 def undo(name: str, *, user: User = None) -> None:
     """Show a category that was renamed or merged under its own name again."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         categories.undo_rename(session, user_id, name)
     results.print(f"{name!r} is shown under its own name again.")
@@ -78,20 +76,15 @@ def remove(
     user: User = None,
 ) -> None:
     """Remove a category of one's own that nothing uses."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         categories.remove_category(session, user_id, category_id)
     results.print("Removed.")
 
 
 def _show_under(name: str, into: str, user: str | None, *, is_there: bool) -> None:
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         target = categories.require_category(session, user_id, into) if is_there else into
         categories.rename_or_merge(session, user_id, name, target)
-    results.print(f"{name!r} is shown as {target!r} from now on; `lm categories undo` takes that back.")
-
-
-def _user_id(name: str | None) -> int:
-    installation.prepare_installation()
-    return installation.ensure_user(name or get_settings().local_user)
+    results.print(f"{name!r} is shown as {target!r} from now on; `lm categories undo {name!r}` takes that back.")

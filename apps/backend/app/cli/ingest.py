@@ -12,11 +12,10 @@ import typer
 from rich.table import Table
 
 from app.cli.output import errors, note, results
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import database_errors, session_for_user
 from app.errors import InvalidInput
 from app.progress import progress_of
-from app.services import installation
 from app.services.ingest import Action, IngestResult, ingest_statement
 from app.services.statements import StatementOptions, inspect_statement, preview
 
@@ -42,7 +41,7 @@ def ingest(
     delimiter: Annotated[str | None, typer.Option(help="What separates the columns.")] = None,
     encoding: Annotated[str | None, typer.Option(help="The file's encoding, such as cp1252.")] = None,
     spending: Annotated[str, typer.Option(help="The sign that spending has in the file.")] = "negative",
-    user: Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")] = None,
+    user: User = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show how the file would be read; store nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each file.")] = False,
 ) -> None:
@@ -64,9 +63,11 @@ def ingest(
             layout = inspect_statement(path, options)
             _show_layout(path, layout, preview(path, layout, options), as_json=as_json)
         return
-    installation.prepare_installation()
-    user_id = installation.ensure_user(user or get_settings().local_user)
+    # A statement of somebody's own does not belong into a demo.
+    user_id = acting_user(user, in_demo=False)
     for path in files:
+        if len(files) > 1:
+            logger.info("Ingesting %s", path.name)
         with database_errors(), progress_of("records", logger=logger) as show, session_for_user(user_id) as session:
             result = ingest_statement(session, user_id, path, action=action, options=options, progress=show)
         _show_result(path, result, as_json=as_json)

@@ -8,14 +8,11 @@ import typer
 from rich.table import Table
 
 from app.cli.output import results
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import session_for_user
-from app.services import installation
 from app.services.merchants import list_merchants, rename_merchant
 
 app = typer.Typer(help="See and rename merchants.", no_args_is_help=True)
-
-User = Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")]
 
 
 @app.command(name="list")
@@ -26,7 +23,7 @@ def list_(
     user: User = None,
 ) -> None:
     """List merchants by how often they occur."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         merchants = list_merchants(session, user_id, search=search, limit=limit)
     if not merchants:
@@ -41,12 +38,7 @@ def list_(
 @app.command()
 def rename(merchant: str, shown_as: str, *, user: User = None) -> None:
     """Show a merchant under another name. Features and what was learnt from it stay as they are."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         changed = rename_merchant(session, user_id, merchant, shown_as)
     results.print(f"{changed:,} transactions of {merchant!r} are now shown as {shown_as!r}.")
-
-
-def _user_id(name: str | None) -> int:
-    installation.prepare_installation()
-    return installation.ensure_user(name or get_settings().local_user)

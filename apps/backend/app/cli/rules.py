@@ -34,10 +34,10 @@ from app.cli.rule_options import (
     read_draft,
     text_parts,
 )
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import session_for_user
 from app.errors import InvalidInput
-from app.services import installation, rules
+from app.services import rules
 from app.services.rules import describe_condition
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ app = typer.Typer(help="Rules of your own: add, try, apply and measure them.", n
 
 SHOWN_CONFLICTS: Final = 10
 
-User = Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RuleId = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The rule's number, as `lm rules list` shows it.")]
 
@@ -55,7 +54,7 @@ RuleId = Annotated[int, typer.Argument(min=1, max=2**63 - 1, help="The rule's nu
 @app.command(name="list")
 def list_(*, as_json: AsJson = False, user: User = None) -> None:
     """List the rules in force: how often each was right, and what they contradict."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         report = rules.report_rules(session, user_id)
     if as_json:
@@ -90,7 +89,7 @@ def list_(*, as_json: AsJson = False, user: User = None) -> None:
 @app.command()
 def show(rule_id: RuleId, *, as_json: AsJson = False, user: User = None) -> None:
     """Show what a rule says, and what it said before."""
-    with session_for_user(_user_id(user)) as session:
+    with session_for_user(acting_user(user)) as session:
         history = rules.rule_history(session, rule_id)
     if as_json:
         _print_json(history)
@@ -141,7 +140,7 @@ def add(
             "priority": priority or 0,
         }
     )
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         if dry_run:
             preview_ = rules.preview_draft(session, user_id, draft)
@@ -190,7 +189,7 @@ def edit(
         ("merchant", "regex"): merchant_regex,
     }
     asked = text_parts(texts) + other_parts((minimum, maximum), income, account, mcc, weekday)
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         before = rules.read_rule(session, rule_id)
         match = "any" if any_of else "all" if asked else before.condition.match
@@ -217,7 +216,7 @@ def edit(
 @app.command()
 def remove(rule_id: RuleId, *, user: User = None) -> None:
     """Put a rule out of force. Its history and the labels that it gave remain; `lm rules edit` brings it back."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         rules.remove_rule(session, user_id, rule_id)
     results.print(f"Rule {rule_id} is out of force. The labels that it gave remain.")
@@ -226,7 +225,7 @@ def remove(rule_id: RuleId, *, user: User = None) -> None:
 @app.command()
 def preview(rule_id: RuleId, *, as_json: AsJson = False, user: User = None) -> None:
     """Show what applying a rule would change."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         planned = rules.preview_rule(session, user_id, rule_id)
     _show_preview(planned, as_json=as_json)
@@ -235,7 +234,7 @@ def preview(rule_id: RuleId, *, as_json: AsJson = False, user: User = None) -> N
 @app.command()
 def apply(rule_id: RuleId, *, as_json: AsJson = False, user: User = None) -> None:
     """Label the transactions that a rule decides. What you labelled yourself stays."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         application = rules.apply_rule(session, user_id, rule_id)
     if as_json:
@@ -254,7 +253,7 @@ def undo(
     user: User = None,
 ) -> None:
     """Take back what an application of a rule did, where nothing has happened since."""
-    with session_for_user(_user_id(user)) as session:
+    with session_for_user(acting_user(user)) as session:
         undone = rules.undo_application(session, application_id)
     if as_json:
         _print_json(undone)
@@ -270,14 +269,16 @@ def propose(
     user: User = None,
 ) -> None:
     """Propose rules that your own labels support, each with the command that adds it."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         proposals = rules.propose_rules(session, user_id, limit=limit)
     if as_json:
         _print_json(proposals)
         return
     if not proposals:
-        results.print("Nothing to propose: no merchant without a rule has three labels of yours that agree.")
+        results.print(
+            "Nothing to propose: no merchant without a rule has three labels that you gave it yourself and that agree."
+        )
         return
     table = Table("rule", "category")
     for column in ("labels", "right", "at least"):
@@ -346,8 +347,3 @@ def _show_preview(planned: rules.RulePreview, *, as_json: bool) -> None:
 def _print_json(answer: Any) -> None:
     plain = TypeAdapter(Any).dump_python(answer, mode="json", by_alias=True)
     results.print_json(json.dumps(plain), indent=None)
-
-
-def _user_id(name: str | None) -> int:
-    installation.prepare_installation()
-    return installation.ensure_user(name or get_settings().local_user)

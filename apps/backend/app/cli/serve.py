@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from app.config import BACKEND_DIR, get_settings
+from app.db import forget_engines
 from app.errors import Conflict, InvalidInput
+from app.services import installation
 
 
 def serve(
@@ -28,6 +30,9 @@ def serve(
     if workers > 1 and not api_only:
         raise InvalidInput("--workers above one needs --api-only.")
     run_dir = _make_run_dir(port)
+    # What the server would meet at its start, with a traceback, is a sentence here.
+    installation.prepare_installation()
+    forget_engines()
     # prometheus_client looks at its variable once, when it is imported, which has happened here already: this process
     # becomes the server, under the same number, so that whoever started it can signal it.
     os.execve(  # noqa: S606
@@ -38,6 +43,8 @@ def serve(
             f"--host={host}", f"--port={port}", f"--workers={workers}", "--log-level=info",
             # Paths hold ids; the header names what to attack; and who calls is who connects, not what a header says.
             "--no-access-log", "--no-server-header", "--no-proxy-headers",
+            # There are none, and the log of one that is refused has its path and query.
+            "--ws=none",
         ],
         os.environ | {"LM_RUN_DIR": str(run_dir), "PROMETHEUS_MULTIPROC_DIR": str(run_dir / "metrics")},
     )  # fmt: skip

@@ -10,9 +10,8 @@ import typer
 from rich.table import Table
 
 from app.cli.output import results
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import session_for_user
-from app.services import installation
 from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest
 from app.services.transactions import TransactionFilter, TransactionRow, list_transactions
 
@@ -25,12 +24,11 @@ def suggest_(
     min_confidence: Annotated[
         float | None, typer.Option(min=0, max=1, help="Say nothing below this; default: as the user has set it.")
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")] = None,
+    user: User = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /suggestions answers.")] = False,
 ) -> None:
     """Suggest categories for the newest transactions that have none. The suggestions are logged like any other."""
-    installation.prepare_installation()
-    user_id = installation.ensure_user(user or get_settings().local_user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         page = list_transactions(session, user_id, TransactionFilter(uncategorised=True), limit=limit)
         made = suggest(session, user_id, [row.id for row in page.transactions], min_confidence=min_confidence)

@@ -9,13 +9,11 @@ import typer
 from rich.table import Table
 
 from app.cli.output import note, results
-from app.config import get_settings
-from app.db import session_for_jobs, session_for_user
-from app.services import credentials, installation, users
+from app.cli.who import User, acting_user
+from app.db import session_for_user
+from app.services import credentials
 
 app = typer.Typer(help="Make, list and revoke tokens for the API.", no_args_is_help=True)
-
-User = Annotated[str | None, typer.Option(help="Whose; default LM_LOCAL_USER.")]
 
 
 @app.command()
@@ -29,7 +27,7 @@ def new(
     ] = None,
 ) -> None:
     """Make a token. It alone is printed to standard output, and never again."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     expires_at = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     with session_for_user(user_id) as session:
         made = credentials.new_token(session, user_id, name=name, scope=scope, expires_at=expires_at)
@@ -45,7 +43,7 @@ def new(
 @app.command(name="list")
 def list_(*, user: User = None) -> None:
     """List the tokens of a user, the newest first."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         tokens = credentials.list_tokens(session)
     if not tokens:
@@ -60,7 +58,7 @@ def list_(*, user: User = None) -> None:
 @app.command()
 def revoke(token_id: Annotated[int, typer.Argument(min=1, max=2**63 - 1)], *, user: User = None) -> None:
     """End a token at once."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with session_for_user(user_id) as session:
         credentials.revoke_token(session, token_id)
     results.print(f"Token {token_id} is revoked.")
@@ -73,12 +71,3 @@ def _state(token: credentials.Token) -> str:
         return "good until it is revoked"
     ended = token.expires_at <= dt.datetime.now(dt.UTC)
     return f"{'ended' if ended else 'good until'} {token.expires_at:%Y-%m-%d}"
-
-
-def _user_id(name: str | None) -> int:
-    installation.prepare_installation()
-    if name is None:
-        return installation.ensure_user(get_settings().local_user)
-    # A name that was mistyped must not become a user.
-    with session_for_jobs() as session:
-        return users.find_user(session, name)

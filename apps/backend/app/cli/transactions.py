@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.output import note, results
-from app.config import get_settings
+from app.cli.who import User, acting_user
 from app.db import database_errors, session_for_user
-from app.services import installation
 from app.services.labelling import categorise_transaction
 from app.services.transactions import (
     DEFAULT_LIMIT,
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from app.services.transactions import TransactionRow
 
 app = typer.Typer(help="List transactions and say what they are.", no_args_is_help=True)
-
-User = Annotated[str | None, typer.Option(help="Whose ledger; default LM_LOCAL_USER.")]
 
 
 @app.command(name="list")
@@ -61,7 +58,7 @@ def list_(
         uncategorised=uncategorised,
         search=search,
     )
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with database_errors(), session_for_user(user_id) as session:
         page = list_transactions(session, user_id, filters, limit=limit, after=after)
     if as_json:
@@ -85,7 +82,7 @@ def categorise(
     user: User = None,
 ) -> None:
     """Say what a transaction is. Your word stands above a rule's and an import's."""
-    user_id = _user_id(user)
+    user_id = acting_user(user)
     with database_errors(), session_for_user(user_id) as session:
         shown = categorise_transaction(session, user_id, txn_id, category)
     results.print(
@@ -138,8 +135,3 @@ def _one_line(text: str) -> str:
 
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, dt.date) else str(value)
-
-
-def _user_id(name: str | None) -> int:
-    installation.prepare_installation()
-    return installation.ensure_user(name or get_settings().local_user)

@@ -75,7 +75,10 @@ def remove(
 def _ask_password(question: str, *, from_stdin: bool) -> str:
     """Read a password from where the caller says; empty if there is nobody to ask."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        typed = sys.stdin.readline().rstrip("\r\n")
+        if not typed:
+            raise InvalidInput("Standard input holds no password; leave out --password-stdin for a user without one.")
+        return typed
     if not sys.stdin.isatty():
         errors.print("No terminal to ask for a password on; --password-stdin reads one.", soft_wrap=True)
         return ""

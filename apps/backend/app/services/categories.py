@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import text
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.services.category_map import read_category_map, write_category_map
+from app.services.category_map import WORDS_IN_USE, read_category_map, write_category_map
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from sqlalchemy.orm import Session
 
 LONGEST_NAME: Final = 100
@@ -143,13 +145,17 @@ def rename_or_merge(session: Session, user_id: int, name: str, into: str) -> Non
         raise Conflict(_RENAMED_AWAY)
     if into not in names:
         _refuse_duplicate(into, names - set(renames.shown) - {name})
-        _insert(session, user_id, into, _group_of(session, user_id, name))
     renames.merge(name, into)
-    write_category_map(session, user_id, renames)
+    moment = write_category_map(session, user_id, renames)
+    if into not in names:
+        # The same moment as the rename's rows: so an undo knows that the rename made it.
+        _insert(session, user_id, into, _group_of(session, user_id, name), moment)
 
 
 def undo_rename(session: Session, user_id: int, name: str) -> None:
     """Show a word under its own name again, and with it what was shown under that name when it was renamed or merged.
+
+    A category that only a rename made, and that nothing uses once this is undone, goes with it.
 
     Raises:
         InvalidInput: The word is not shown under another name.
@@ -161,8 +167,27 @@ def undo_rename(session: Session, user_id: int, name: str) -> None:
             "No category of that name was renamed or merged; `lm categories list` or GET /categories shows what each "
             "is also called."
         )
+    if name not in _names(session, user_id):
+        # A later version words this category of the shared set anew; who takes that back has the old one.
+        _insert(session, user_id, name, _group_of(session, user_id, renames.parents[name]))
     renames.undo(name)
     write_category_map(session, user_id, renames)
+    session.execute(
+        text(f"""
+            DELETE FROM categories
+            WHERE categories.user_id = :user_id AND categories.name <> ALL (CAST(:mapped AS text[]))
+                AND EXISTS (
+                    SELECT FROM category_names
+                    WHERE category_names.user_id = :user_id AND category_names.shown_as = categories.name
+                        AND category_names.valid_from = categories.created_at
+                )
+                AND NOT EXISTS (
+                    SELECT FROM ({WORDS_IN_USE}) AS used
+                    WHERE used.user_id = :user_id AND used.word = categories.name
+                )
+        """),  # noqa: S608 -- the fragment is a constant
+        {"user_id": user_id, "mapped": [*renames.parents, *renames.parents.values()]},
+    )
 
 
 def remove_category(session: Session, user_id: int, category_id: int) -> None:
@@ -170,7 +195,8 @@ def remove_category(session: Session, user_id: int, category_id: int) -> None:
 
     Raises:
         NotFound: The user has no category of their own with that id.
-        Conflict: A label or a rule says it, or others are shown under its name.
+        Conflict: A label or a rule says it, or one would again once an answer or an application of a rule were undone;
+            or others are shown under its name.
     """
     _lock(session, user_id)
     owned = {"id": category_id, "user_id": user_id}
@@ -181,25 +207,18 @@ def remove_category(session: Session, user_id: int, category_id: int) -> None:
     shown = shown_names(session, user_id)
     if name in shown or name in shown.values():
         raise Conflict("The category was renamed or merged, or another one into it; take that back first.")
+    # One statement: an answer that is being given moves the word from the label to what the answer found.
     used = session.execute(
-        text("""
-            SELECT EXISTS (
-                SELECT FROM transaction_labels
-                INNER JOIN transactions ON transactions.id = transaction_labels.txn_id
-                WHERE transactions.user_id = :user_id AND transaction_labels.label = :name
-            ) OR EXISTS (
-                SELECT FROM rules
-                INNER JOIN LATERAL (
-                    SELECT category, is_enabled FROM rule_revisions
-                    WHERE rule_revisions.rule_id = rules.id ORDER BY revision DESC LIMIT 1
-                ) AS latest ON true
-                WHERE rules.user_id = :user_id AND latest.is_enabled AND latest.category = :name
-            )
-        """),
+        text(f"""
+            SELECT EXISTS (SELECT FROM ({WORDS_IN_USE}) AS used WHERE used.user_id = :user_id AND used.word = :name)
+        """),  # noqa: S608 -- the fragment is a constant
         {"user_id": user_id, "name": name},
     ).scalar_one()
     if used:
-        raise Conflict("Labels or rules use the category; merge it into another one instead.")
+        raise Conflict(
+            "Labels or rules use the category, or would again if an answer or an application of a rule were undone; "
+            "merge it into another one instead."
+        )
     session.execute(text("DELETE FROM categories WHERE id = :id AND user_id = :user_id"), owned)
 
 
@@ -215,9 +234,13 @@ def shown_names(session: Session, user_id: int) -> dict[str, str]:
 def require_category(session: Session, user_id: int, name: str) -> str:
     """Return the name of a user's category as it is shown today, by that name or one that was renamed away.
 
+    Until the session's transaction ends nobody removes or renames it.
+
     Raises:
         InvalidInput: The user has no such category.
     """
+    # A statement of its own, for the next one must see what it waited for.
+    session.execute(text("SELECT FROM users WHERE id = :user_id FOR SHARE"), {"user_id": user_id})
     found: str | None = session.execute(
         text(f"""
             SELECT coalesce(
@@ -275,9 +298,14 @@ def _group_of(session: Session, user_id: int, name: str) -> str | None:
     return group_name
 
 
-def _insert(session: Session, user_id: int, name: str, group_name: str | None) -> int:
+def _insert(
+    session: Session, user_id: int, name: str, group_name: str | None, created_at: dt.datetime | None = None
+) -> int:
     category_id: int = session.execute(
-        text("INSERT INTO categories (user_id, name, group_name) VALUES (:user_id, :name, :group_name) RETURNING id"),
-        {"user_id": user_id, "name": name, "group_name": group_name},
+        text("""
+            INSERT INTO categories (user_id, name, group_name, created_at)
+            VALUES (:user_id, :name, :group_name, coalesce(CAST(:created_at AS timestamptz), now())) RETURNING id
+        """),
+        {"user_id": user_id, "name": name, "group_name": group_name, "created_at": created_at},
     ).scalar_one()
     return category_id

@@ -7,7 +7,7 @@ along must be known too; the closed rows tell that, for the rows of one change s
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
@@ -15,6 +15,45 @@ if TYPE_CHECKING:
     import datetime as dt
 
     from sqlalchemy.orm import Session
+
+# Who uses which word, as rows of (user_id, word): labels, rules in force, and what taking back an answer or the
+# application of a rule would make a label again.
+WORDS_IN_USE: Final = """
+    SELECT transactions.user_id, transaction_labels.label AS word
+    FROM transaction_labels INNER JOIN transactions ON transactions.id = transaction_labels.txn_id
+    UNION ALL
+    SELECT rules.user_id, latest.category
+    FROM rules
+    INNER JOIN LATERAL (
+        SELECT category, is_enabled FROM rule_revisions
+        WHERE rule_revisions.rule_id = rules.id ORDER BY revision DESC LIMIT 1
+    ) AS latest ON latest.is_enabled
+    UNION ALL
+    SELECT suggestion_events.user_id, answered.word
+    FROM suggestion_feedback
+    INNER JOIN suggestion_events ON suggestion_events.id = suggestion_feedback.event_id
+    CROSS JOIN LATERAL (
+        VALUES (suggestion_feedback.label), (suggestion_feedback.previous_label)
+    ) AS answered (word)
+    UNION ALL
+    SELECT rule_applications.user_id, rule_application_labels.previous_label
+    FROM rule_application_labels
+    INNER JOIN rule_applications ON rule_applications.id = rule_application_labels.application_id
+    WHERE rule_applications.undone_at IS NULL
+"""
+
+# The same for what suggestions offer that nobody has answered: each may still be accepted.
+WORDS_OFFERED: Final = """
+    SELECT suggestion_events.user_id, candidate.value ->> 'label' AS word
+    FROM suggestion_events
+    CROSS JOIN LATERAL jsonb_array_elements(suggestion_events.candidates) AS candidate (value)
+    WHERE suggestion_events.source <> 'shadow'
+        AND coalesce((
+            SELECT suggestion_feedback.action FROM suggestion_feedback
+            WHERE suggestion_feedback.event_id = suggestion_events.id
+            ORDER BY suggestion_feedback.created_at DESC, suggestion_feedback.id DESC LIMIT 1
+        ), 'undo') = 'undo'
+"""
 
 
 class CategoryMap:
@@ -86,8 +125,12 @@ def category_map_revision(session: Session, user_id: int) -> int:
     return revision
 
 
-def write_category_map(session: Session, user_id: int, renames: CategoryMap) -> None:
-    """Close the rows that hold no longer and add those that do, all at one moment that no other change has."""
+def write_category_map(session: Session, user_id: int, renames: CategoryMap) -> dt.datetime:
+    """Close the rows that hold no longer and add those that do, all at one moment that no other change has.
+
+    Returns:
+        That moment.
+    """
     wanted = renames.shown
     # Not the start of the transaction: two changes in one must be told apart, and come in their order.
     moment: dt.datetime = session.execute(
@@ -122,3 +165,4 @@ def write_category_map(session: Session, user_id: int, renames: CategoryMap) -> 
         """),
         change,
     )
+    return moment

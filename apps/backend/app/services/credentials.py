@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from sqlalchemy import text
 
 from app.db import get_async_engine
-from app.errors import NotFound
+from app.errors import Conflict, InvalidInput, NotFound
+from app.services.storable_text import storable
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -21,6 +22,8 @@ CredentialKind = Literal["token", "session"]
 AccessScope = Literal["read", "write"]
 
 TOKEN_PREFIX: Final = "lm_"  # noqa: S105 -- what a secret begins with, so that scanners find one that leaked
+LONGEST_TOKEN_NAME: Final = 100
+MOST_TOKENS: Final = 100
 _SECRET_BYTES: Final = 32
 
 # Asked before anybody is named, so as the role of requests and outside of a tenant's transaction.
@@ -80,7 +83,13 @@ async def sole_user() -> int | None:
 
 
 def new_token(
-    session: Session, user_id: int, *, name: str, scope: AccessScope, expires_at: dt.datetime | None = None
+    session: Session,
+    user_id: int,
+    *,
+    name: str,
+    scope: AccessScope,
+    expires_at: dt.datetime | None = None,
+    maker_id: int | None = None,
 ) -> NewToken:
     """Make a token for programs that act for the session's user.
 
@@ -90,9 +99,28 @@ def new_token(
         name: What the user calls it, to know it again.
         scope: What it may do.
         expires_at: When it ends; None: when it is revoked.
+        maker_id: The credential that asks for it; what a token makes ends with that token at the latest.
+
+    Raises:
+        Conflict: The user has as many tokens as anybody may.
+        InvalidInput: The name is not 1 to LONGEST_TOKEN_NAME characters of text.
     """
+    _check_name(name)
+    # Two at once would both find the last place free.
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended('tokens', :user_id))"), {"user_id": user_id})
+    live: int = session.execute(
+        text("""
+            SELECT count(*) FROM credentials
+            WHERE kind = 'token' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+        """)
+    ).scalar_one()
+    if live >= MOST_TOKENS:
+        raise Conflict(f"There are {MOST_TOKENS} tokens that are good, and no more may be; revoke one first.")
+    ends = [end for end in (expires_at, _end_of_token(session, maker_id)) if end is not None]
     secret = TOKEN_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
-    token = _store(session, user_id, kind="token", name=name, scope=scope, secret=secret, expires_at=expires_at)
+    token = _store(
+        session, user_id, kind="token", name=name, scope=scope, secret=secret, expires_at=min(ends, default=None)
+    )
     return NewToken(token=token, secret=secret)
 
 
@@ -127,6 +155,23 @@ def revoke_token(session: Session, token_id: int) -> None:
 def end_session(session: Session, credential_id: int) -> None:
     """End a login of the session's user; of a credential that is none, nothing."""
     _revoke(session, "session", credential_id)
+
+
+def _check_name(name: str) -> None:
+    try:
+        storable(name)
+    except ValueError:
+        raise InvalidInput("A token's name is text; leave out the characters that are none.") from None
+    if not 0 < len(name) <= LONGEST_TOKEN_NAME:
+        raise InvalidInput(f"A token's name has 1 to {LONGEST_TOKEN_NAME} characters.")
+
+
+def _end_of_token(session: Session, credential_id: int | None) -> dt.datetime | None:
+    """Return when a token ends; None where it does not, or where the credential is a login: its owner is there."""
+    end: dt.datetime | None = session.execute(
+        text("SELECT expires_at FROM credentials WHERE id = :id AND kind = 'token'"), {"id": credential_id}
+    ).scalar_one_or_none()
+    return end
 
 
 def _revoke(session: Session, kind: CredentialKind, credential_id: int) -> bool:

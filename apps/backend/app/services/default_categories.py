@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.services.category_map import WORDS_IN_USE, WORDS_OFFERED, read_category_map, write_category_map
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -213,16 +216,36 @@ def key_of(name: str) -> str | None:
 def seed_default_categories(connection: Connection) -> None:
     """Bring the shared set of a database to DEFAULT_CATEGORIES; write nothing where it says the same already.
 
-    A category that a later version leaves out stays, for labels may say it.
+    A category that a later version leaves out stays, for labels may say it. Where one is worded anew, the old word is
+    shown under the new name to those who have the shared set and use it, as if they had renamed it; unless the old word
+    is another category's name now, for then it says that one.
 
     Args:
-        connection: Of a role that row-level security does not bind; the caller commits.
+        connection: Of a role that row-level security does not bind, in a transaction; the caller commits.
     """
-    wanted = {
-        "keys": list(_NAMES),
-        "names": list(_NAMES.values()),
-        "group_names": [category.group_name for category in DEFAULT_CATEGORIES],
+    stored = _stored(connection)
+    if all(stored.get(category.key) == (category.name, category.group_name) for category in DEFAULT_CATEGORIES):
+        return
+    # Two processes that start at once take turns; requests still read.
+    connection.execute(text("LOCK TABLE categories IN SHARE ROW EXCLUSIVE MODE"))
+    stored = _stored(connection)
+    reworded = {
+        stored[category.key][0]: category.name
+        for category in DEFAULT_CATEGORIES
+        if category.key in stored and stored[category.key][0] != category.name
     }
+    # Names may pass from one category to another, so first all that change make way; a key has a dot and no space.
+    connection.execute(
+        text("UPDATE categories SET name = 'reworded ' || key WHERE user_id IS NULL AND name = ANY (:names)"),
+        {"names": list(reworded)},
+    )
+    # One that was left out gives its name to one that has it now: the same word, with a key that means something.
+    connection.execute(
+        text(
+            "DELETE FROM categories WHERE user_id IS NULL AND name = ANY (:names) AND coalesce(key, '') <> ALL (:keys)"
+        ),
+        {"keys": list(_NAMES), "names": list(_NAMES.values())},
+    )
     connection.execute(
         text("""
             INSERT INTO categories (key, name, group_name)
@@ -234,5 +257,71 @@ def seed_default_categories(connection: Connection) -> None:
             WHERE (stored.name, stored.group_name) IS DISTINCT FROM (wanted.name, wanted.group_name)
             ON CONFLICT (key) DO UPDATE SET name = excluded.name, group_name = excluded.group_name
         """),
-        wanted,
+        {
+            "keys": list(_NAMES),
+            "names": list(_NAMES.values()),
+            "group_names": [category.group_name for category in DEFAULT_CATEGORIES],
+        },
     )
+    gone = {old: new for old, new in reworded.items() if old not in _KEYS}
+    if gone:
+        _carry_words(connection, gone)
+
+
+def _stored(connection: Connection) -> dict[str, tuple[str, str]]:
+    rows = connection.execute(text("SELECT key, name, group_name FROM categories WHERE key IS NOT NULL"))
+    return {row.key: (row.name, row.group_name) for row in rows}
+
+
+def _carry_words(connection: Connection, reworded: dict[str, str]) -> None:
+    """Show old words under their new names to the users on the shared set who use them or have renamed them."""
+    affected = connection.execute(
+        text(f"""
+            SELECT DISTINCT users.id AS user_id, used.word
+            FROM (
+                {WORDS_IN_USE} UNION ALL {WORDS_OFFERED}
+                UNION ALL
+                SELECT category_names.user_id, category_names.name FROM category_names WHERE valid_to IS NULL
+                UNION ALL
+                SELECT category_names.user_id, category_names.shown_as FROM category_names WHERE valid_to IS NULL
+            ) AS used
+            INNER JOIN users ON users.id = used.user_id AND NOT users.own_categories
+            WHERE used.word = ANY (:words)
+                AND NOT EXISTS (
+                    SELECT FROM categories WHERE categories.user_id = users.id AND categories.name = used.word
+                )
+            ORDER BY users.id, used.word
+        """),  # noqa: S608 -- the fragments are constants
+        {"words": list(reworded)},
+    ).all()
+    with Session(bind=connection) as session:
+        for row in affected:
+            session.execute(text("SELECT FROM users WHERE id = :id FOR NO KEY UPDATE"), {"id": row.user_id})
+            _carry_word(session, row.user_id, row.word, reworded[row.word])
+
+
+def _carry_word(session: Session, user_id: int, old: str, new: str) -> None:
+    renames = read_category_map(session, user_id)
+    shown = renames.shown
+    if new in shown and shown[new] not in {old, shown.get(old)}:
+        # The user calls something else by the new name: the old word stays a category, theirs.
+        session.execute(
+            text("""
+                INSERT INTO categories (user_id, name, group_name)
+                SELECT :user_id, :old, group_name FROM categories WHERE user_id IS NULL AND name = :new
+            """),
+            {"user_id": user_id, "old": old, "new": new},
+        )
+        return
+    into = renames.parents.get(old)
+    if shown.get(old) == shown.get(new, new):
+        return
+    # A rename of the user's is one of the new name now. Each step has its moment, so each can be taken back.
+    if into is not None:
+        renames.undo(old)
+        write_category_map(session, user_id, renames)
+    renames.merge(old, new)
+    write_category_map(session, user_id, renames)
+    if into is not None:
+        renames.merge(new, into)
+        write_category_map(session, user_id, renames)

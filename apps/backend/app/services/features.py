@@ -25,7 +25,7 @@ async def read_features(session: AsyncSession, txn_id: int) -> MLFeature:
     """
     features = await session.get(MLFeature, txn_id)
     if features is None:
-        raise NotFound(f"There are no features of a transaction {txn_id}.")
+        raise NotFound("There are no features of such a transaction.")
     return features
 
 

@@ -2,6 +2,8 @@
 
 All answers to one suggestion take turns on its transaction's row. The last one by (created_at, id) counts, which is
 also what the warehouse says; one that began before another and comes after it is kept, but changes nothing.
+
+Labels are compared under the names that they are shown under. What is kept of an accept is the candidate's own word.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app.db import driver_connection
 from app.errors import Conflict, InvalidInput, NotFound
-from app.services.categories import require_category
+from app.services.categories import require_category, shown_names
 from app.services.labels import LabelChange, last_label_events, lock_transactions, restore_labels, write_labels
 from app.services.metrics import LABELS_TOTAL, SUGGESTIONS_ACCEPT, SUGGESTIONS_REJECT
 
@@ -103,8 +105,8 @@ def answer_suggestion(
         user_id: Who answers.
         event_id: Which suggestion.
         action: The answer.
-        label: The accepted candidate, or the right category.
-        idempotency_key: What the client calls this answer; the same key twice is one answer.
+        label: The accepted candidate, or the right category; by the word suggested or the name of today.
+        idempotency_key: What the client calls this answer; the same key twice is one, whatever became of categories.
 
     Raises:
         NotFound: The user has no such suggestion, or its transaction is gone.
@@ -115,25 +117,62 @@ def answer_suggestion(
     suggestion = _read_event(connection, event_id)
     if suggestion is None or suggestion.txn_id not in lock_transactions(session, [suggestion.txn_id]):
         raise NotFound(NO_EVENT)
-    named, label_to_set = _meant(session, user_id, suggestion, action, label)
     given = _read_answers(connection, suggestion, idempotency_key)
+    # Before any name is looked up: what was answered stays answered, also where it could no longer be said today.
     if given.same_key is not None:
-        if (given.same_key.action, given.same_key.label) != (action, named):
+        if not _is_repetition(session, user_id, suggestion, given.same_key, action, label):
             raise Conflict("This idempotency key was used for another answer to the suggestion; take a new one.")
-        return _answer(connection, suggestion, action, named, repeated=True)
+        return _answer(connection, suggestion, action, given.same_key.label, repeated=True)
+    shown = shown_names(session, user_id)
+    named, label_to_set = _meant(session, user_id, suggestion, action, label, shown)
     last = given.last
-    if (last is None and action == "undo") or (last is not None and (last.action, last.label) == (action, named)):
-        return _answer(connection, suggestion, action, named, repeated=True)
-    change = None
-    if not given.is_late:
-        change = _carry_out(session, suggestion.txn_id, label_to_set, last.change if last else None)
+    if last is None and action == "undo":
+        return _answer(connection, suggestion, action, None, repeated=True)
+    if last is not None and last.action == action and _today(last.label, shown) == _today(named, shown):
+        return _answer(connection, suggestion, action, last.label, repeated=True)
+    earlier = last.change if last else None
+    change = None if given.is_late else _carry_out(session, suggestion.txn_id, label_to_set, earlier)
     _record(connection, suggestion, action, named, idempotency_key, change)
-    event.listen(session, "after_commit", partial(_count, action, suggestion.source, change), once=True)
+    # A late answer is not the one that counts, and where nothing was suggested nothing can have been rejected.
+    verdict = action if action in _ANSWER_COUNTERS and suggestion.labels and not given.is_late else None
+    has_written = change is not None and change != earlier
+    event.listen(session, "after_commit", partial(_count, verdict, suggestion.source, has_written), once=True)
     return _answer(connection, suggestion, action, named, repeated=False)
 
 
+def _today(label: str | None, shown: dict[str, str]) -> str | None:
+    return None if label is None else shown.get(label, label)
+
+
+def _is_repetition(
+    session: Session, user_id: int, suggestion: _Event, recorded: _Given, action: Action, label: str | None
+) -> bool:
+    """Say whether an answer is the recorded one: the same action, and a label that was or is shown as the same."""
+    sent = suggestion.labels[0] if action == "accept" and label is None and suggestion.labels else label
+    if (recorded.action, recorded.label) == (action, sent):
+        return True
+    if recorded.action != action or recorded.label is None or sent is None:
+        return False
+    # The name that was sent may have meant the word that was recorded only then, or, where a rename committed while
+    # the answer was on its way, only since.
+    is_same: bool = session.execute(
+        text("""
+            SELECT bool_or(coalesce(sent.shown_as, :sent) = coalesce(recorded.shown_as, :recorded))
+            FROM (VALUES (CAST(:answered_at AS timestamptz)), ('infinity')) AS moments (moment)
+            LEFT JOIN category_names AS sent
+                ON sent.user_id = :user_id AND sent.name = :sent
+                    AND sent.valid_from <= moment AND coalesce(sent.valid_to > moment, true)
+            LEFT JOIN category_names AS recorded
+                ON recorded.user_id = :user_id AND recorded.name = :recorded
+                    AND recorded.valid_from <= moment AND coalesce(recorded.valid_to > moment, true)
+        """),
+        {"user_id": user_id, "sent": sent, "recorded": recorded.label, "answered_at": recorded.created_at},
+    ).scalar_one()
+    return is_same
+
+
 def _meant(
-    session: Session, user_id: int, suggestion: _Event, action: Action, label: str | None
+    session: Session, user_id: int, suggestion: _Event, action: Action, label: str | None, shown: dict[str, str]
 ) -> tuple[str | None, str | None]:
     """Say which label the answer names, in the suggestion's words, and which one is to be set, under today's name."""
     if action == "undo":
@@ -143,16 +182,24 @@ def _meant(
     if action == "accept":
         if not suggestion.labels:
             raise InvalidInput("Nothing was suggested here, so there is nothing to accept; reject it with a label.")
-        named = suggestion.labels[0] if label is None else label
-        if named not in suggestion.labels:
+        named = suggestion.labels[0] if label is None else _candidate(suggestion, label, shown)
+        if named is None:
             raise InvalidInput("Only what was suggested can be accepted; reject the suggestion with the right label.")
         return named, require_category(session, user_id, named)
     if label is None:
         return None, None
-    if label in suggestion.labels[:1]:
-        raise InvalidInput("That is what was suggested; accept it instead.")
     resolved = require_category(session, user_id, label)
+    if resolved in [_today(first, shown) for first in suggestion.labels[:1]]:
+        raise InvalidInput("That is what was suggested; accept it instead.")
     return resolved, resolved
+
+
+def _candidate(suggestion: _Event, label: str, shown: dict[str, str]) -> str | None:
+    """Return the candidate that is called so, by its own word or else by the name that it is shown under today."""
+    if label in suggestion.labels:
+        return label
+    meant = _today(label, shown)
+    return next((word for word in suggestion.labels if _today(word, shown) == meant), None)
 
 
 def _carry_out(session: Session, txn_id: int, label: str | None, earlier: LabelChange | None) -> LabelChange | None:
@@ -246,8 +293,8 @@ def _answer(
     return Answer(suggestion.event_id, suggestion.txn_id, action, label, row[0] if row else None, repeated=repeated)
 
 
-def _count(action: Action, source: str, change: LabelChange | None, _session: Session) -> None:
-    if action in _ANSWER_COUNTERS:
-        _ANSWER_COUNTERS[action].labels(source=source).inc()
-    if change is not None:
+def _count(verdict: Action | None, source: str, has_written: bool, _session: Session) -> None:  # noqa: FBT001 -- bound
+    if verdict is not None:
+        _ANSWER_COUNTERS[verdict].labels(source=source).inc()
+    if has_written:
         LABELS_TOTAL.labels(source="human").inc()

@@ -35,7 +35,7 @@ OWN_THRESHOLD: Final = 0.80
 # A person who writes a rule means it: until labels say otherwise it counts as right this often, with as much weight
 # as this many labels.
 RULE_TRUST: Final = 0.95
-RULE_TRUST_LABELS: Final = 3.0
+RULE_TRUST_LABELS: Final = 10.0
 
 MOST_CANDIDATES: Final = 10
 _DECIMALS: Final = 4

@@ -127,7 +127,7 @@ def rename_merchant(session: Session, user_id: int, merchant: str, canonical: st
         raise InvalidInput("The new name is empty.")
     owned = (Transaction.user_id == user_id, Transaction.merchant == merchant)
     if session.scalar(select(Transaction.id).where(*owned).limit(1)) is None:
-        raise NotFound(f"There is no merchant {merchant!r}; `lm merchants list` shows those there are.")
+        raise NotFound("There is no such merchant; `lm merchants list` shows those there are.")
     alias = insert(MerchantAlias).values(user_id=user_id, merchant=merchant, canonical=canonical, source="human")
     session.execute(
         alias.on_conflict_do_update(

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from app.config import get_settings
 from app.errors import TooManyRequests
@@ -27,15 +27,21 @@ from app.errors import TooManyRequests
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+AllowanceKind = Literal["requests", "login by name", "login by address"]
+
 FILE_NAME: Final = "allowances"
+# So many of each kind: a due moment that is far off for one kind is near for another that refills more slowly.
 SLOTS: Final = 1 << 16
+_KINDS: Final[tuple[AllowanceKind, ...]] = get_args(AllowanceKind)
 _SALT_BYTES: Final = 16
 _SLOT = struct.Struct("d")
-_FILE_BYTES: Final = _SALT_BYTES + SLOTS * _SLOT.size
+_FILE_BYTES: Final = _SALT_BYTES + len(_KINDS) * SLOTS * _SLOT.size
 
 
 class Allowances:
     """Slots of a file, each the due moment of the keys that fall into it, in seconds of the monotonic clock.
+
+    Each kind of allowance has a region of its own, in which all allowances take equally long to refill.
 
     Attributes:
         salt: What keys are hashed with, so that nobody can choose one that falls into another's slot.
@@ -52,11 +58,12 @@ class Allowances:
         self._slots.close()
         os.close(self._descriptor)
 
-    def take(self, key: str, *, events: int, seconds: float) -> float:
+    def take(self, kind: AllowanceKind, key: str, *, events: int, seconds: float) -> float:
         """Count an event against its key's allowance.
 
         Args:
-            key: Who acts; keys that fall into one slot share an allowance, which among few keys is rare.
+            kind: Of what the allowance is.
+            key: Who acts; keys of a kind that fall into one slot share an allowance, which among few keys is rare.
             events: How many a full allowance is.
             seconds: How long an empty allowance takes to be full again.
 
@@ -64,7 +71,7 @@ class Allowances:
             0 when the event was allowed, else the seconds until one would be.
         """
         interval = seconds / events
-        with self._slot_of(key) as offset:
+        with self._slot_of(kind, key) as offset:
             now = time.monotonic()
             (due,) = _SLOT.unpack_from(self._slots, offset)
             # The clock starts anew with the machine, and the file may be older.
@@ -76,9 +83,10 @@ class Allowances:
             return 0.0
 
     @contextmanager
-    def _slot_of(self, key: str) -> Iterator[int]:
+    def _slot_of(self, kind: AllowanceKind, key: str) -> Iterator[int]:
         digest = hashlib.blake2b(key.encode(errors="surrogatepass"), digest_size=8, key=self.salt).digest()
-        offset = _SALT_BYTES + int.from_bytes(digest) % SLOTS * _SLOT.size
+        slot = _KINDS.index(kind) * SLOTS + int.from_bytes(digest) % SLOTS
+        offset = _SALT_BYTES + slot * _SLOT.size
         # A file lock holds off other processes, but not other threads of the process that has it.
         with self._turn:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX, _SLOT.size, offset)
@@ -109,13 +117,13 @@ def open_allowances(folder: Path | None) -> Allowances:
     return Allowances(os.open(path, os.O_RDWR | os.O_CLOEXEC))
 
 
-def spend(key: str, *, events: int, seconds: float) -> None:
+def spend(kind: AllowanceKind, key: str, *, events: int, seconds: float) -> None:
     """Count an event of this installation against its key's allowance: at most `events` at once, refilled in `seconds`.
 
     Raises:
         TooManyRequests: The allowance is used up.
     """
-    wait = _allowances().take(key, events=events, seconds=seconds)
+    wait = _allowances().take(kind, key, events=events, seconds=seconds)
     if wait:
         retry_after = ceil(wait)
         raise TooManyRequests(

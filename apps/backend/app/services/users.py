@@ -111,7 +111,7 @@ def find_user(session: Session, name: str) -> int:
     found = session.execute(text("SELECT id FROM users WHERE name = :name"), {"name": name})
     user_id: int | None = found.scalar_one_or_none()
     if user_id is None:
-        raise NotFound("There is no user of that name; `lm user list` shows those there are.")
+        raise NotFound("There is no user of that name; `lm user list` shows those there are, `lm user add` adds one.")
     return user_id
 
 
@@ -165,8 +165,8 @@ def log_in(name: str, password: str, *, address: str) -> str:
         NotSignedIn: Name and password are not a user's.
         TooManyRequests: Too many tried from this address or with this name.
     """
-    spend(f"login from {address}", events=LOGINS_BY_ADDRESS, seconds=LOGIN_SECONDS)
-    spend(f"login as {name}", events=LOGINS_BY_NAME, seconds=LOGIN_SECONDS)
+    spend("login by address", address, events=LOGINS_BY_ADDRESS, seconds=LOGIN_SECONDS)
+    spend("login by name", name, events=LOGINS_BY_NAME, seconds=LOGIN_SECONDS)
     with session_for_user(_NOBODY) as session:
         known = session.execute(
             text("SELECT user_id, password_hash FROM password_of(:name)"), {"name": name}

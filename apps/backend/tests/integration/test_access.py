@@ -15,8 +15,9 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from psycopg.types.json import Jsonb
+from starlette.requests import HTTPConnection
 
-from app.api.authentication import OPERATIONS_PATHS, PUBLIC
+from app.api.authentication import OPERATIONS_PATHS, PUBLIC, address_of
 from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
 from app.main import create_app
@@ -291,6 +292,35 @@ def test_another_name_for_this_machine_is_not_trusted(near: Near, host: str) -> 
     for path in ("/me", "/metrics", "/docs", "/openapi.json"):
         assert near.client.get(path).is_success
         assert near.client.get(path, headers={"Host": host}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "x-forwarded-proto"]
+)
+def test_what_a_proxy_on_the_machine_passes_on_is_not_trusted(near: Near, header: str) -> None:
+    for path in ("/me", *sorted(OPERATIONS_PATHS)):
+        assert near.client.get(path).is_success
+        assert near.client.get(path, headers={header: "localhost"}).status_code == 401, path
+
+
+@pytest.mark.parametrize(("host", "status"), [("::ffff:127.0.0.1", 200), ("::1", 200), ("::ffff:192.0.2.7", 401)])
+def test_ipv4_inside_of_ipv6_is_the_address_that_it_holds(near: Near, host: str, status: int) -> None:
+    client = TestClient(near.client.app, base_url="http://localhost:8000", client=(host, 50000))
+    client.portal = near.client.portal
+    assert client.get("/me").status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "known_as"),
+    [
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1::2", "2001:db8:0:1::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_an_address_has_one_allowance_however_it_is_written(host: str, known_as: str) -> None:
+    assert address_of(HTTPConnection({"type": "http", "client": (host, 50000), "headers": []})) == known_as
 
 
 def test_operations_are_shown_to_programs_on_the_machine_and_not_to_pages(near: Near) -> None:

@@ -12,7 +12,9 @@ from sqlalchemy import text
 from app.config import get_settings
 from app.db import session_for_user
 from app.main import create_app
+from app.services import ingest
 from app.services.credentials import new_token
+from app.services.ingest import loading
 from app.services.installation import ensure_user
 
 if TYPE_CHECKING:
@@ -72,7 +74,13 @@ def test_features_are_computed_from_what_an_ingest_would_have_stored(client: Tes
 
 @pytest.mark.parametrize(
     "fields",
-    [{"posted_at": "2025-03-03T10:00:00+05:00"}, {"description": "\ud800"}, {"mcc": "a\0"}, {"amount": "1e30"}],
+    [
+        {"posted_at": "2025-03-03T10:00:00+05:00"},
+        {"chanel_hint": "card"},
+        {"description": "\ud800"},
+        {"mcc": "a\0"},
+        {"amount": "1e30"},
+    ],
 )
 def test_a_transaction_that_could_not_be_stored_is_refused(client: TestClient, fields: dict[str, str]) -> None:
     row = {"date": "2025-03-03", "description": "SHOP", "amount": "-4.50"} | fields
@@ -94,6 +102,31 @@ def test_a_dry_run_shows_the_mapping_and_stores_nothing(client: TestClient) -> N
     assert answer["layout"]["columns"]["amount"] == "amount"
     assert answer["first_rows"][0]["description"] == "SQ *BLUE BTL 0047 OAKLND"
     assert client.get("/features/1").status_code == 404
+
+
+@pytest.mark.parametrize("field", ["dryrun", "dry-run", "Dry_run"])
+def test_a_misspelt_option_stores_nothing(client: TestClient, field: str) -> None:
+    assert post(client, **{field: "true"}).status_code == 422
+    assert client.get("/features/1").status_code == 404
+
+
+def test_an_upload_has_one_file_and_options_of_a_modest_length(client: TestClient) -> None:
+    two = [("file", ("a.csv", STATEMENT)), ("file", ("b.csv", STATEMENT))]
+    assert client.post("/ingest", files=two).status_code == 400
+    assert post(client, account="a" * 101).status_code == 422
+    assert post(client, account="a" * (1 << 17)).status_code == 400
+    assert post(client, account="a" * 100).status_code == 200
+
+
+def test_of_many_rejected_records_all_are_counted_and_the_first_are_kept(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (ingest, loading):
+        monkeypatch.setattr(module, "MOST_KEPT_REJECTIONS", 5)
+    answer = post(client, STATEMENT + "not a date,x,1.00,\n" * 7).json()
+    assert (answer["rows"], answer["inserted"], answer["duplicates"], answer["rejected"]) == (8, 1, 0, 7)
+    assert [rejection["line"] for rejection in answer["rejections"]] == [3, 4, 5, 6, 7]
+    assert answer["warnings"][-1] == "7 records were rejected; the reasons of the first 5 alone are kept."
 
 
 def test_an_ambiguous_file_is_answered_with_a_question_that_names_the_option(client: TestClient) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Stands in whatever callers send; no problem and no line of the log may hold it.
 MARK = "zebrafish"
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 ROW = {"date": "2025-03-03", "description": "SHOP", "amount": "-4.50"}
 
 
@@ -78,15 +78,17 @@ class Body:
             yield b" " * (1 << 16)
 
 
-@pytest.mark.parametrize(("path", "most"), [("/features", 1), ("/login", 1), ("/nowhere", 1), ("/ingest", 2)])
+@pytest.mark.parametrize(
+    ("path", "most"), [("/features", MIB), ("/login", 16 * KIB), ("/nowhere", MIB), ("/ingest", 2 * MIB)]
+)
 def test_a_body_that_says_to_be_too_large_is_refused_before_any_of_it_is_read(
     client: TestClient, path: str, most: int
 ) -> None:
-    body = Body(most * MIB + 1)
-    answer = client.post(path, content=iter(body), headers={"Content-Length": str(most * MIB + 1)})
+    body = Body(most + 1)
+    answer = client.post(path, content=iter(body), headers={"Content-Length": str(most + 1)})
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
-    assert f"{most} MiB" in answer.json()["detail"]
+    assert (f"{most // MIB} MiB" if most >= MIB else f"{most // KIB} KiB") in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("path", "most"), [("/features", 1), ("/login", 1), ("/ingest", 2)])
@@ -140,7 +142,7 @@ from app.services.rate_limit import open_allowances
 allowances = open_allowances(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-print(sum(allowances.take("user 1", events=40000, seconds=1e9) == 0 for _ in range(30000)))
+print(sum(allowances.take("requests", "user 1", events=40000, seconds=1e9) == 0 for _ in range(30000)))
 """
 
 
@@ -166,24 +168,43 @@ def test_processes_share_an_allowance(tmp_path: Path) -> None:
 
 def test_an_allowance_refills_evenly_and_says_how_long_to_wait() -> None:
     allowances = rate_limit.open_allowances(None)
-    assert [allowances.take("a", events=4, seconds=1000) for _ in range(4)] == [0] * 4
-    assert 249 < allowances.take("a", events=4, seconds=1000) <= 250
+    assert [allowances.take("requests", "a", events=4, seconds=1000) for _ in range(4)] == [0] * 4
+    assert 249 < allowances.take("requests", "a", events=4, seconds=1000) <= 250
     # To be refused costs nothing.
-    assert 249 < allowances.take("a", events=4, seconds=1000) <= 250
-    assert allowances.take("b", events=4, seconds=1000) == 0
+    assert 249 < allowances.take("requests", "a", events=4, seconds=1000) <= 250
+    assert allowances.take("requests", "b", events=4, seconds=1000) == 0
     # As much as a tiny allowance takes to refill has long passed.
-    assert all(allowances.take("c", events=1, seconds=1e-9) == 0 for _ in range(100))
+    assert all(allowances.take("requests", "c", events=1, seconds=1e-9) == 0 for _ in range(100))
     allowances.close()
+
+
+def test_kinds_of_allowance_do_not_reset_each_other_where_keys_collide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate_limit, "SLOTS", 1)
+    allowances = rate_limit.open_allowances(None)
+    assert [allowances.take("login by name", "ada", events=2, seconds=300) for _ in range(2)] == [0, 0]
+    for kind in ("requests", "login by address"):
+        assert allowances.take(kind, "somebody", events=1000, seconds=60) == 0
+    assert allowances.take("login by name", "ada", events=2, seconds=300) > 100
+    allowances.close()
+
+
+def test_a_metrics_token_that_is_guessed_at_is_counted(client: TestClient, settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("LM_RATE_LIMIT_PER_MINUTE", "3")
+    settings.setenv("LM_METRICS_TOKEN", "scrape")
+    get_settings.cache_clear()
+    bad, good = ({"Authorization": f"Bearer {token}"} for token in ("bad", "scrape"))
+    assert [client.get("/metrics", headers=bad).status_code for _ in range(4)] == [401, 401, 401, 429]
+    assert {client.get("/metrics", headers=good).status_code for _ in range(4)} == {200}
 
 
 def test_an_allowance_from_before_the_machine_was_started_anew_holds_nobody_up(tmp_path: Path) -> None:
     rate_limit.open_allowances(tmp_path).close()
     content = (tmp_path / rate_limit.FILE_NAME).read_bytes()
     far = struct.pack("d", 1e12)
-    (tmp_path / rate_limit.FILE_NAME).write_bytes(content[:16] + far * rate_limit.SLOTS)
+    (tmp_path / rate_limit.FILE_NAME).write_bytes(content[:16] + far * rate_limit.SLOTS * 3)
     allowances = rate_limit.open_allowances(tmp_path)
-    assert [allowances.take("a", events=2, seconds=1000) for _ in range(2)] == [0, 0]
-    assert allowances.take("a", events=2, seconds=1000) > 0
+    assert [allowances.take("requests", "a", events=2, seconds=1000) for _ in range(2)] == [0, 0]
+    assert allowances.take("requests", "a", events=2, seconds=1000) > 0
     allowances.close()
 
 
@@ -294,6 +315,38 @@ def test_a_fault_names_the_field_and_says_why(client: TestClient) -> None:
     ]
 
 
+def test_of_many_faults_the_first_are_named(client: TestClient) -> None:
+    answer = client.post("/features", json=[{}] * 1000)
+    assert answer.status_code == 422
+    assert len(answer.json()["faults"]) == 20
+    unknown = json.dumps({f"k{i}": 0 for i in range(1500)}, separators=(",", ":")).encode()
+    answer = client.post("/login", content=unknown, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert len(answer.content) < 4 * KIB
+
+
+def test_the_longest_name_and_password_can_log_in(client: TestClient) -> None:
+    name, password = "\U0001f600" * users.LONGEST_NAME, "\U0001f600" * users.LONGEST_PASSWORD
+    with session_for_jobs() as session:
+        users.add_user(session, name, password)
+    body = json.dumps({"name": name, "password": password}).encode()
+    assert client.post("/login", content=body, headers={"Content-Type": "application/json"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/rules", "GET, POST"), ("PUT", "/tokens", "GET, POST"), ("GET", "/tokens/1", "DELETE"),
+        ("PUT", "/me", "GET, PATCH"),
+    ],
+)  # fmt: skip
+def test_a_method_that_an_address_does_not_know_is_answered_with_all_it_knows(
+    client: TestClient, method: str, path: str, allowed: str
+) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 # --- readiness ----------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +389,7 @@ def test_without_a_database_requests_are_answered_503_and_the_process_is_alive(
 def test_every_route_is_described_with_its_problems_and_with_who_may_ask(client: TestClient) -> None:
     assert client.get("/me").is_success
     description = create_app().openapi()
-    assert set(description["components"]["securitySchemes"]) == {"token", "login"}
+    assert set(description["components"]["securitySchemes"]) == {"token", "login", "metrics"}
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             for status in ("400", "401", "403", "404", "409", "413", "422", "429", "500", "503"):
@@ -346,7 +399,7 @@ def test_every_route_is_described_with_its_problems_and_with_who_may_ask(client:
             if path in {"/healthz", "/readyz", "/login"}:
                 expected = []
             elif path == "/metrics":
-                expected = [{"token": []}, {}]
+                expected = [{"metrics": []}, {}]
             assert operation.get("security", description["security"]) == expected
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -15,7 +18,7 @@ from app.config import get_settings
 from app.db import get_engine, session_for_user
 from app.errors import Conflict, InvalidInput, LedgermillError, NotFound
 from app.main import create_app
-from app.services import installation
+from app.services import default_categories, installation, rules
 from app.services.categories import (
     Category,
     add_category,
@@ -28,10 +31,14 @@ from app.services.categories import (
 )
 from app.services.category_map import category_map_revision
 from app.services.default_categories import DEFAULT_CATEGORIES, seed_default_categories
+from app.services.feedback import answer_suggestion
+from app.services.labels import write_labels
+from app.services.rules import RuleDraft
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from concurrent.futures import Future
 
     import psycopg
     from sqlalchemy.orm import Session
@@ -93,6 +100,53 @@ def labels_as_of(connection: psycopg.Connection, when: dt.datetime) -> list[tupl
     return rows.fetchall()
 
 
+def label(ledger: Ledger, labels: Mapping[int, str]) -> None:
+    with session_for_user(ledger.user_id) as session:
+        write_labels(session, labels, source="human")
+
+
+def add_rule(ledger: Ledger, category: str) -> int:
+    part = {"field": "description", "operator": "contains", "value": "some"}
+    condition = {"match": "all", "conditions": [part]}
+    draft = RuleDraft.model_validate({"name": "one", "condition": condition, "category": category, "priority": 0})
+    with session_for_user(ledger.user_id) as session:
+        return rules.add_rule(session, ledger.user_id, draft).rule_id
+
+
+def suggest(connection: psycopg.Connection, ledger: Ledger, txn_id: int, *candidates: str) -> int:
+    row = connection.execute(
+        """
+        INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates)
+        VALUES (%s, %s, 'auto', 'rule', %s) RETURNING id
+        """,
+        [txn_id, ledger.user_id, json.dumps([{"label": candidate} for candidate in candidates])],
+    ).fetchone()
+    assert row
+    return int(row[0])
+
+
+def answer(ledger: Ledger, event_id: int, action: Any, **details: str) -> str | None:
+    with session_for_user(ledger.user_id) as session:
+        return answer_suggestion(session, ledger.user_id, event_id, action, **details).category
+
+
+def remove(ledger: Ledger, category_id: int) -> None:
+    with session_for_user(ledger.user_id) as session:
+        remove_category(session, ledger.user_id, category_id)
+
+
+def reword(patch: pytest.MonkeyPatch, **names_by_key: str) -> None:
+    """Start a version whose shared set has other names; keys are written with two underscores for the dot."""
+    wanted = {key.replace("__", "."): name for key, name in names_by_key.items()}
+    categories = tuple(
+        replace(category, name=wanted.get(category.key, category.name)) for category in DEFAULT_CATEGORIES
+    )
+    patch.setattr(default_categories, "DEFAULT_CATEGORIES", categories)
+    patch.setattr(default_categories, "_NAMES", {category.key: category.name for category in categories})
+    patch.setattr(default_categories, "_KEYS", {category.name: category.key for category in categories})
+    installation.prepare_installation()
+
+
 # --- which categories somebody has ------------------------------------------------------------------------------
 
 
@@ -131,6 +185,28 @@ def test_who_leaves_the_shared_set_keeps_what_their_labels_and_renames_say(ledge
     assert found["Eating out"].transactions == 1
 
 
+def test_who_leaves_the_shared_set_keeps_what_rules_suggestions_and_undo_need(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    bus, shop, gift = ledger.add(
+        "2025-01-04,SOME BUS,-2.00,card,", "2025-01-05,SHOP,-5.00,card,", "2025-01-06,GIFT,-5.00,card,"
+    )
+    rule_id = add_rule(ledger, "Taxis")
+    unanswered = suggest(admin_connection, ledger, bus, "Trains", "No such name")
+    answered = suggest(admin_connection, ledger, shop, "Water", "Waste and recycling")
+    answer(ledger, answered, "reject")
+    label(ledger, {gift: "Presents"})
+    replaced = suggest(admin_connection, ledger, gift, "Shoes")
+    answer(ledger, replaced, "accept")
+    ledger.add(COFFEE)
+    assert set(names(ledger)) == {"Coffee", "Taxis", "Trains", "Presents", "Shoes"}
+    assert answer(ledger, unanswered, "accept") == "Trains"
+    assert answer(ledger, replaced, "undo") == "Presents"
+    with session_for_user(ledger.user_id) as session:
+        rules.remove_rule(session, ledger.user_id, rule_id)
+        assert rules.enable_rule(session, ledger.user_id, rule_id).category == "Taxis"
+
+
 def test_two_users_have_nothing_of_each_other_s(ledger: Ledger, ledger_of: Callable[[str], Ledger]) -> None:
     other = ledger_of("other")
     added = add(other, "Allotment")
@@ -161,6 +237,77 @@ def test_seeding_again_writes_nothing(admin_connection: psycopg.Connection) -> N
     assert len(before) == len(DEFAULT_CATEGORIES)
 
 
+def test_a_category_worded_anew_keeps_its_labels_rules_and_suggestions(
+    ledger: Ledger,
+    ledger_of: Callable[[str], Ledger],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = ledger_of("other")
+    (bus,) = ledger.add("2025-01-04,SOME BUS,-2.00,card,")
+    ledger.add(DINER)
+    add_rule(ledger, "Taxis")
+    event_id = suggest(admin_connection, ledger, bus, "Trains")
+    reword(
+        monkeypatch, food__eating_out="Restaurants", transport__taxi="Cabs", transport__rail="Rail", food__bars="Inns"
+    )
+    assert shown(ledger) == {"Eating out": "Restaurants", "Taxis": "Cabs", "Trains": "Rail"}
+    assert shown(other) == {}
+    found = names(ledger)
+    assert found["Restaurants"].transactions == 1
+    assert (found["Restaurants"].key, found["Restaurants"].also_called) == ("food.eating_out", ("Eating out",))
+    assert answer(ledger, event_id, "accept") == "Rail"
+    with session_for_user(ledger.user_id) as session:
+        assert [rule.category for rule in rules.list_rules(session)] == ["Cabs"]
+    assert required(ledger, "Taxis") == "Cabs"
+    undo(ledger, "Eating out")
+    assert names(ledger)["Eating out"].transactions == 1
+    assert names(ledger)["Eating out"].group_name == "Food and drink"
+
+
+def test_a_category_worded_anew_stays_under_the_name_that_its_user_gave_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.add(DINER)
+    rename(ledger, "Eating out", "Nosh")
+    rename(ledger, "Takeaways and fast food", "Eating in")
+    rename(ledger, "Bicycle", "Trains")
+    reword(monkeypatch, food__eating_out="Restaurants", transport__rail="Rail", food__coffee="Eating in")
+    assert shown(ledger) == {
+        "Eating out": "Nosh", "Restaurants": "Nosh", "Takeaways and fast food": "Eating in",
+        "Bicycle": "Rail", "Trains": "Rail",
+    }  # fmt: skip
+    undo(ledger, "Restaurants")
+    assert shown(ledger)["Eating out"] == "Restaurants"
+    assert names(ledger)["Restaurants"].transactions == 1
+    assert "Nosh" not in names(ledger)
+
+
+def test_a_word_stays_its_user_s_where_they_call_something_else_by_the_new_one(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.add(DINER)
+    add(ledger, "Restaurants")
+    rename(ledger, "Restaurants", "Travel food")
+    reword(monkeypatch, food__eating_out="Restaurants")
+    assert shown(ledger) == {"Restaurants": "Travel food"}
+    assert names(ledger)["Eating out"].is_own
+    assert names(ledger)["Eating out"].transactions == 1
+
+
+def test_two_categories_can_swap_their_names_and_one_left_out_can_leave_its_own(
+    ledger: Ledger, admin_connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.add(DINER)
+    admin_connection.execute("INSERT INTO categories (key, name) VALUES ('left.out', 'Cabs')")
+    reword(monkeypatch, food__eating_out="Pubs and bars", food__bars="Eating out", transport__taxi="Cabs")
+    found = names(ledger)
+    assert (found["Eating out"].key, found["Pubs and bars"].key) == ("food.bars", "food.eating_out")
+    assert found["Cabs"].key == "transport.taxi"
+    assert found["Eating out"].transactions == 1
+    assert shown(ledger) == {}
+
+
 # --- adding and removing ----------------------------------------------------------------------------------------
 
 
@@ -188,6 +335,73 @@ def test_a_category_that_a_label_says_is_not_removed(ledger: Ledger) -> None:
     ledger.add(COFFEE, DINER)
     with pytest.raises(Conflict, match="merge it"), session_for_user(ledger.user_id) as session:
         remove_category(session, ledger.user_id, names(ledger)["Coffee"].id)
+
+
+def test_a_category_that_undoing_an_answer_would_bring_back_is_not_removed(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    (bus,) = ledger.add("2025-01-04,SOME BUS,-2.00,card,")
+    added = add(ledger, "Tmp")
+    label(ledger, {bus: "Tmp"})
+    event_id = suggest(admin_connection, ledger, bus, "Trains")
+    answer(ledger, event_id, "accept")
+    with pytest.raises(Conflict, match="merge it"):
+        remove(ledger, added.id)
+    assert answer(ledger, event_id, "undo") == "Tmp"
+    assert names(ledger)["Tmp"].transactions == 1
+
+
+def test_a_category_that_undoing_a_rule_s_application_would_bring_back_is_not_removed(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    added = add(ledger, "Tmp")
+    (bus,) = ledger.add("2025-01-04,SOME BUS,-2.00,card,Tmp")
+    rule_id = add_rule(ledger, "Trains")
+    with session_for_user(ledger.user_id) as session:
+        application = rules.apply_rule(session, ledger.user_id, rule_id)
+    assert ledger.labels([bus]) == [("Trains", "rule")]
+    with pytest.raises(Conflict, match="merge it"):
+        remove(ledger, added.id)
+    with session_for_user(ledger.user_id) as session:
+        rules.undo_application(session, application.application_id)
+    assert names(ledger)["Tmp"].transactions == 1
+    admin_connection.execute("DELETE FROM transaction_labels")
+    remove(ledger, added.id)
+
+
+def test_a_category_is_not_removed_while_somebody_labels_with_it(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    (bus,) = ledger.add("2025-01-04,SOME BUS,-2.00,card,")
+    added = add(ledger, "Tmp")
+    with ThreadPoolExecutor(1) as other:
+        with session_for_user(ledger.user_id) as session:
+            write_labels(session, {bus: require_category(session, ledger.user_id, "Tmp")}, source="human")
+            removal = other.submit(remove, ledger, added.id)
+            wait_for_lock(admin_connection, removal)
+        with pytest.raises(Conflict, match="merge it"):
+            removal.result()
+    assert names(ledger)["Tmp"].transactions == 1
+
+
+def test_nobody_labels_with_a_category_while_it_is_removed(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    added = add(ledger, "Tmp")
+    with ThreadPoolExecutor(1) as other:
+        with session_for_user(ledger.user_id) as session:
+            remove_category(session, ledger.user_id, added.id)
+            found = other.submit(required, ledger, "Tmp")
+            wait_for_lock(admin_connection, found)
+        with pytest.raises(InvalidInput):
+            found.result()
+
+
+def wait_for_lock(connection: psycopg.Connection, call: Future[Any]) -> None:
+    """Return once a connection waits for another one's lock, or the call is over and has waited for none."""
+    waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    while not call.done() and connection.execute(waits).fetchone() is None:
+        pass
 
 
 def test_a_category_that_others_are_shown_as_is_not_removed(ledger: Ledger) -> None:
@@ -230,6 +444,30 @@ def test_renames_are_followed_at_once_and_taken_back_one_by_one(ledger: Ledger) 
     assert shown(ledger) == {"Coffee": "Eating out"}
     undo(ledger, "Coffee")
     assert shown(ledger) == {}
+
+
+def test_an_undone_rename_leaves_the_list_as_it_was(ledger: Ledger) -> None:
+    ledger.add(DINER)
+    before = names(ledger)
+    rename(ledger, "Eating out", "Food")
+    rename(ledger, "Food", "Fare")
+    undo(ledger, "Food")
+    undo(ledger, "Eating out")
+    assert names(ledger) == before
+    assert add(ledger, "food").name == "food"
+
+
+def test_an_undone_rename_leaves_what_was_there_or_is_used(ledger: Ledger) -> None:
+    (diner,) = ledger.add(DINER)
+    add(ledger, "Allotment")
+    rename(ledger, "Garden", "Allotment")
+    rename(ledger, "Eating out", "Food")
+    rename(ledger, "Taxis", "Cabs")
+    label(ledger, {diner: "Food"})
+    add_rule(ledger, "Cabs")
+    for word in ("Garden", "Eating out", "Taxis"):
+        undo(ledger, word)
+    assert set(names(ledger)) == SHARED | {"Allotment", "Food", "Cabs"}
 
 
 def test_a_change_leaves_the_rows_of_others_alone(ledger: Ledger, admin_connection: psycopg.Connection) -> None:
@@ -325,7 +563,8 @@ def folded(changes: list[tuple[str, str, str]]) -> dict[str, str]:
 
     for change, word, into in changes:
         if change == "undo":
-            renamed_to.pop(word, None)
+            if renamed_to.pop(word, None):
+                there = {"Coffee", "Eating out", "Transit", *renamed_to, *renamed_to.values()}
         elif word in there and word not in renamed_to and into != word and shown_as(into) in {into, word}:
             renamed_to.pop(into, None)
             renamed_to[word] = into

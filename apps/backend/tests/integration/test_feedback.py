@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+from sqlalchemy import text
 
 from app.db import session_for_user
 from app.errors import Conflict, InvalidInput, NotFound
+from app.services.categories import add_category, rename_or_merge, undo_rename
 from app.services.feedback import Answer, answer_suggestion
 from app.services.installation import ensure_user
 from app.services.labels import write_labels
@@ -39,6 +42,25 @@ def answer(ledger: Ledger, event_id: int, action: Any, **details: Any) -> Answer
 
 def label(ledger: Ledger, txn_id: int) -> tuple[str, str] | None:
     return ledger.labels([txn_id])[0]
+
+
+def rename(ledger: Ledger, name: str, into: str) -> None:
+    with session_for_user(ledger.user_id) as session:
+        rename_or_merge(session, ledger.user_id, name, into)
+
+
+def counted() -> tuple[float, ...]:
+    """Return how many suggestions were accepted and rejected, and how many labels people wrote, so far."""
+    families = (
+        ("lm_suggestions_accepted_total", "rule"),
+        ("lm_suggestions_rejected_total", "rule"),
+        ("lm_labels_total", "human"),
+    )
+    return tuple(REGISTRY.get_sample_value(name, {"source": source}) or 0.0 for name, source in families)
+
+
+def rise(before: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(now - earlier for now, earlier in zip(counted(), before, strict=True))
 
 
 def history(connection: psycopg.Connection, txn_id: int) -> list[tuple[str | None, str | None]]:
@@ -194,6 +216,98 @@ def test_where_nothing_was_suggested_only_a_rejection_with_a_label_helps(labelle
     with pytest.raises(InvalidInput, match="nothing to accept"):
         answer(labelled, made.event_id, "accept")
     assert answer(labelled, made.event_id, "reject", label="Fuel").category == "Fuel"
+
+
+def test_after_a_rename_the_candidate_is_accepted_by_todays_name_and_kept_by_its_own_word(
+    labelled: Ledger, event: tuple[int, int], admin_connection: psycopg.Connection
+) -> None:
+    rename(labelled, "Groceries", "Food")
+    accepted = answer(labelled, event[0], "accept", label="Food")
+    assert (accepted.label, accepted.category) == ("Groceries", "Food")
+    assert answer(labelled, event[0], "accept", label="Groceries").repeated
+    assert admin_connection.execute("SELECT action, label FROM suggestion_feedback").fetchall() == [
+        ("accept", "Groceries")
+    ]
+
+
+@pytest.mark.parametrize("word", ["Food", "Groceries"])
+def test_after_a_rename_rejecting_by_either_name_what_was_suggested_is_refused(
+    labelled: Ledger, event: tuple[int, int], word: str
+) -> None:
+    rename(labelled, "Groceries", "Food")
+    with pytest.raises(InvalidInput, match="accept it instead"):
+        answer(labelled, event[0], "reject", label=word)
+
+
+def test_the_same_rejection_in_todays_words_is_one_answer(
+    labelled: Ledger, event: tuple[int, int], admin_connection: psycopg.Connection
+) -> None:
+    answer(labelled, event[0], "reject", label="Fuel")
+    rename(labelled, "Fuel", "Petrol")
+    again = answer(labelled, event[0], "reject", label="Petrol")
+    assert (again.repeated, again.label, again.category) == (True, "Fuel", "Petrol")
+    assert history(admin_connection, event[1]) == [("Fuel", "human")]
+
+
+def test_a_key_names_its_answer_through_renames_and_when_they_are_taken_back(
+    labelled: Ledger, event: tuple[int, int]
+) -> None:
+    rename(labelled, "Groceries", "Food")
+    answer(labelled, event[0], "accept", label="Food", idempotency_key="a")
+    answer(labelled, event[0], "reject", label="Fuel", idempotency_key="b")
+    with session_for_user(labelled.user_id) as session:
+        undo_rename(session, labelled.user_id, "Groceries")
+    rename(labelled, "Fuel", "Groceries")
+    for action, sent, key, kept in (
+        ("accept", "Food", "a", "Groceries"), ("accept", None, "a", "Groceries"), ("reject", "Fuel", "b", "Fuel"),
+    ):  # fmt: skip
+        again = answer(labelled, event[0], action, label=sent, idempotency_key=key)
+        assert (again.repeated, again.label) == (True, kept)
+    for action, sent, key in (("accept", "Household", "a"), ("reject", None, "b"), ("reject", "Food", "a")):
+        with pytest.raises(Conflict, match="another answer"):
+            answer(labelled, event[0], action, label=sent, idempotency_key=key)
+
+
+def test_a_key_names_its_answer_after_the_category_is_gone(labelled: Ledger, event: tuple[int, int]) -> None:
+    with session_for_user(labelled.user_id) as session:
+        add_category(session, labelled.user_id, "Allotment")
+    answer(labelled, event[0], "reject", label="Allotment", idempotency_key="a")
+    answer(labelled, event[0], "undo")
+    with session_for_user(labelled.user_id) as session:
+        session.execute(text("DELETE FROM categories WHERE name = 'Allotment'"))
+    assert answer(labelled, event[0], "reject", label="Allotment", idempotency_key="a").repeated
+    with pytest.raises(InvalidInput, match="no such category"):
+        answer(labelled, event[0], "reject", label="Allotment")
+
+
+def test_saying_what_it_is_where_nothing_was_suggested_counts_as_no_rejection(labelled: Ledger) -> None:
+    (new,) = labelled.add("2025-02-01,QQZZ UNHEARD OF,-9.00,card,")
+    with session_for_user(labelled.user_id) as session:
+        (made,) = suggest(session, labelled.user_id, [new]).suggestions
+    before = counted()
+    answer(labelled, made.event_id, "reject", label="Fuel")
+    assert rise(before) == (0, 0, 1)
+
+
+def test_a_late_answer_is_not_counted(labelled: Ledger, event: tuple[int, int]) -> None:
+    before = counted()
+    with session_for_user(labelled.user_id) as early:
+        early.connection().exec_driver_sql("SELECT now()")
+        answer(labelled, event[0], "reject", label="Fuel")
+        answer_suggestion(early, labelled.user_id, event[0], "accept")
+    assert rise(before) == (0, 1, 1)
+
+
+def test_another_answer_that_leaves_the_label_as_it_is_counts_no_label(
+    labelled: Ledger, event: tuple[int, int]
+) -> None:
+    before = counted()
+    answer(labelled, event[0], "reject", label="Household")
+    answer(labelled, event[0], "accept", label="Household")
+    answer(labelled, event[0], "accept", label="Household")
+    assert rise(before) == (1, 1, 1)
+    answer(labelled, event[0], "undo")
+    assert label(labelled, event[1]) is None
 
 
 STEPS = st.lists(

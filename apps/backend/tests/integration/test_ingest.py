@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.db import session_for_user
+from app.errors import Conflict
 from app.ml.feature_build import build_range
+from app.services.categories import add_category, remove_category
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 from app.services.merchants import list_merchants, rename_merchant, truncated_names
@@ -116,6 +119,29 @@ def test_an_import_never_overwrites_a_person_s_label_and_brings_back_none_that_w
     with session_for_user(ledger.user_id) as session:
         labels = session.execute(text("SELECT label, source FROM transaction_labels")).all()
     assert [tuple(row) for row in labels] == [("Treats", "human")]
+
+
+def test_a_category_is_not_removed_while_a_file_labels_with_it(
+    ledger: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    ledger.ingest(HEADER + RENT)
+    with session_for_user(ledger.user_id) as session:
+        category_id = add_category(session, ledger.user_id, "Eating out").id
+
+    def remove() -> None:
+        with session_for_user(ledger.user_id) as session:
+            remove_category(session, ledger.user_id, category_id)
+
+    ledger.file.write_text(HEADER + COFFEE)
+    with ThreadPoolExecutor(1) as other:
+        with session_for_user(ledger.user_id) as session:
+            ingest_statement(session, ledger.user_id, ledger.file)
+            removal = other.submit(remove)
+            waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            while not removal.done() and admin_connection.execute(waits).fetchone() is None:
+                pass
+        with pytest.raises(Conflict, match="merge it"):
+            removal.result()
 
 
 def test_a_file_with_corrected_categories_corrects_imported_labels(ledger: Ledger) -> None:

@@ -149,6 +149,7 @@ def test_a_request_gives_its_category_neither_to_all_nor_to_another_user(
 
 def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[int, int]) -> None:
     pid = text("SELECT pg_backend_pid()")
+    get_engine("app").dispose()  # of several connections the pool could give another one next
     with session_for_user(two_users[0]) as session:
         assert session.query(Transaction).count() == 1
         first: int = session.execute(pid).scalar_one()

@@ -8,7 +8,7 @@ import shlex
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from fastapi.testclient import TestClient
@@ -23,13 +23,18 @@ from app.errors import Conflict, InvalidInput, NotFound
 from app.main import create_app
 from app.services import learnt_cache, rules
 from app.services.credentials import new_token
+from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 from app.services.labels import remove_labels, write_labels
+from app.services.merchants import list_merchants, rename_merchant
 from app.services.rules import RuleDraft, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
 
+    import psycopg
     from sqlalchemy.orm import Session
 
 CATEGORIES = ["Coffee", "Groceries", "Fuel"]
@@ -264,10 +269,80 @@ def test_taking_an_application_back_a_second_time_changes_nothing(owner: int) ->
         assert (first.restored, first.kept) == (1, 1)
         again = rules.apply_rule(session, owner, rule.rule_id)
         second = rules.undo_application(session, done.application_id)
-        assert (second.restored, second.kept) == (0, 0)
+        assert (second.restored, second.kept, second.deleted) == (0, 0, 0)
+        assert (first.repeated, second.repeated) == (False, True)
         assert "before" in second.sentence
         assert again.labels == 1
         assert labels_of(session) == {ids[0]: ("Coffee", "human"), ids[1]: ("Groceries", "rule")}
+
+
+def test_taking_back_an_application_that_wrote_nothing_is_no_repetition(owner: int) -> None:
+    with session_for_user(owner) as session:
+        rule = rules.add_rule(session, owner, draft())
+        done = rules.apply_rule(session, owner, rule.rule_id)
+        assert not rules.undo_application(session, done.application_id).repeated
+        assert rules.undo_application(session, done.application_id).repeated
+
+
+def test_labels_of_transactions_that_were_deleted_since_are_reported_as_that(owner: int) -> None:
+    with session_for_user(owner) as session:
+        ids = add_transactions(session, owner, "shop a", "shop b", "shop c", "shop d")
+        rule = rules.add_rule(session, owner, draft())
+        done = rules.apply_rule(session, owner, rule.rule_id)
+        write_labels(session, {ids[0]: "Coffee", ids[1]: "Coffee"}, source="human")
+        driver_connection(session).execute(
+            "UPDATE transactions SET deleted_at = now() WHERE id = ANY(%s)", [[ids[1], ids[2]]]
+        )
+        undone = rules.undo_application(session, done.application_id)
+        assert (undone.restored, undone.kept, undone.deleted) == (1, 1, 2)
+        assert undone.sentence == (
+            "Labels that are again what they were before: 1. "
+            "Labels that stay, because something happened to them since: 1. "
+            "Labels of transactions that were deleted since, which stay as they are: 2."
+        )
+
+
+def test_a_rule_whose_category_is_gone_is_not_applied_and_says_so(owner: int) -> None:
+    with session_for_user(owner) as session:
+        add_transactions(session, owner, "shop")
+        rule = rules.add_rule(session, owner, draft(category="Fuel"))
+        session.execute(text("DELETE FROM categories WHERE name = 'Fuel'"))
+        with pytest.raises(Conflict, match="category is not one of yours any more"):
+            rules.apply_rule(session, owner, rule.rule_id)
+        assert labels_of(session) == {}
+
+
+@pytest.mark.parametrize("change", ["remove", "edit", "overrule"])
+def test_a_rule_is_applied_as_it_stands_once_what_is_happening_to_the_rules_has_happened(
+    owner: int, admin_connection: psycopg.Connection, change: str
+) -> None:
+    with session_for_user(owner) as session:
+        (txn_id,) = add_transactions(session, owner, "shop")
+        rule = rules.add_rule(session, owner, draft())
+
+    def apply() -> None:
+        with session_for_user(owner) as session:
+            rules.apply_rule(session, owner, rule.rule_id)
+
+    def waits_or_is_done(applying: Future[None]) -> bool:
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+        return applying.done() or bool(admin_connection.execute(waiting).fetchall())
+
+    with ThreadPoolExecutor(1) as pool:
+        with session_for_user(owner) as session:
+            if change == "remove":
+                rules.remove_rule(session, owner, rule.rule_id)
+            elif change == "edit":
+                rules.edit_rule(session, owner, rule.rule_id, draft(category="Coffee"))
+            else:
+                rules.add_rule(session, owner, draft(category="Fuel", priority=1))
+            applying = pool.submit(apply)
+            while not waits_or_is_done(applying):
+                pass
+        refusal = applying.exception()
+    assert isinstance(refusal, Conflict) == (change == "remove")
+    with session_for_user(owner) as session:
+        assert labels_of(session) == ({txn_id: ("Coffee", "rule")} if change == "edit" else {})
 
 
 def test_of_two_applications_that_changed_a_label_only_the_later_one_is_taken_back(owner: int) -> None:
@@ -401,6 +476,44 @@ def test_track_records_follow_new_labels_and_changed_rules(owner: int) -> None:
         assert record(session) == (1, 1)
 
 
+def test_track_records_follow_renamed_merchants_and_imported_and_replaced_transactions(
+    owner: int, tmp_path: Path
+) -> None:
+    def ingest(action: Literal["append", "replace"], *rows: str) -> None:
+        path = tmp_path / "statement.csv"
+        path.write_text("\n".join(["date,description,amount,category", *rows, ""]))
+        with session_for_user(owner) as session:
+            ingest_statement(session, owner, path, action=action)
+
+    def record() -> tuple[int, int]:
+        with session_for_user(owner) as session:
+            found = rules.rule_track_records(session, owner, rules.read_active_rules(session))[rule.rule_id]
+            (listed,) = rules.report_rules(session, owner).rules
+            assert found == listed.record
+        return found.hits, found.total
+
+    days = [f"2025-03-{day:02d},TESCO STORES,-{day}.50,Groceries" for day in range(1, 29)]
+    more = [f"2025-04-{day:02d},SHELL,-{day}.50,Fuel" for day in range(1, 29)]
+    ingest("append", *days, *more)
+    with session_for_user(owner) as session:
+        rule = rules.add_rule(session, owner, draft("big shop", field="merchant"))
+        (merchant,) = {each.merchant for each in list_merchants(session, owner, search="tesco")}
+    assert record() == (0, 0)
+    with session_for_user(owner) as session:
+        rename_merchant(session, owner, merchant, "Big Shop")
+    assert record() == (28, 28)
+    with session_for_user(owner) as session:
+        rename_merchant(session, owner, merchant, "Other Shop")
+    assert record() == (0, 0)
+    with session_for_user(owner) as session:
+        rename_merchant(session, owner, merchant, "Big Shop")
+    assert record() == (28, 28)
+    ingest("replace", *days[:10], *days[-1:])
+    assert record() == (11, 11)
+    ingest("append", *days)
+    assert record() == (28, 28)
+
+
 def test_track_records_are_not_counted_again_while_little_has_changed(
     owner: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -472,7 +585,11 @@ def test_a_rule_s_whole_life_through_the_api(client: TestClient, local: int) -> 
     assert done["labels"] == 2
     assert client.post("/rules/1/preview").json()["labelled_same"] == 2
     undone = client.post(f"/rules/applications/{done['application_id']}/undo").json()
-    assert (undone["restored"], undone["sentence"]) == (2, "Labels that are again what they were before: 2.")
+    assert undone == {
+        "application_id": done["application_id"], "restored": 2, "kept": 0, "deleted": 0, "repeated": False,
+        "sentence": "Labels that are again what they were before: 2.",
+    }  # fmt: skip
+    assert client.post(f"/rules/applications/{done['application_id']}/undo").json()["repeated"] is True
     assert client.put("/rules/1", json=body(priority=7)).json()["revision"] == 2
     listed = client.get("/rules").json()
     assert [(each["rule"]["priority"], each["matches"]) for each in listed["rules"]] == [(7, 2)]
@@ -605,6 +722,7 @@ def test_a_rule_s_whole_life_on_the_command_line(lm: Any, owner: int) -> None:
     assert json.loads(lm("list", "--json"))["conflict_count"] == 1
     assert "Labels that are again what they were before: 2." in lm("undo", "1")
     assert "taken back before" in lm("undo", "1")
+    assert json.loads(lm("undo", "1", "--json"))["repeated"] is True
     assert "out of force" in lm("remove", "2")
     shown = lm("show", "2")
     assert shown.index("out of force") < shown.index("income")

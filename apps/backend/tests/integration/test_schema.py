@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -10,8 +11,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import app.orm_models  # noqa: F401 -- fills Base.metadata
-from app.db import Base, get_engine
+from app.db import Base, get_engine, session_for_user
 from app.services import installation
+from app.services.categories import add_category, list_categories, rename_or_merge
+from app.services.default_categories import DEFAULT_CATEGORIES
+from app.services.ingest import ingest_statement
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPECIFIED = {
     "transaction_labels": ["txn_id", "label", "source", "created_at", "updated_at"],
@@ -110,16 +117,35 @@ def test_with_a_user_goes_everything_that_is_theirs(admin_connection: psycopg.Co
 
 
 def test_schema_goes_from_empty_to_head_and_back_with_rows_in_it(
-    admin_connection: psycopg.Connection, user_id: int
+    admin_connection: psycopg.Connection, user_id: int, tmp_path: Path
 ) -> None:
     transaction = add_transaction(admin_connection, user_id)
     populate(admin_connection, transaction)
+    brought = installation.ensure_user("brought")
+    # The second has the shared set, though they added to it, renamed and imported categories of it.
+    with session_for_user(user_id) as session:
+        add_category(session, user_id, "Allotment")
+        rename_or_merge(session, user_id, "Groceries", "Food")
+    for importer, category in ((brought, "Brought"), (user_id, "Allotment"), (user_id, "Rent")):
+        statement = tmp_path / f"{category}.csv"
+        statement.write_text(f"date,description,amount,account,category\n2025-03-02,{category},-5.00,card,{category}\n")
+        with session_for_user(importer) as session:
+            ingest_statement(session, importer, statement)
     # The warehouse's views may be of any table.
     for table in ("ml_features", "suggestion_feedback", "users", "categories", "category_names", "rules"):
         admin_connection.execute(f"CREATE VIEW staging.stg_probe_{table} AS SELECT * FROM {table}".encode())
     installation.downgrade("84517dc3bc96")
-    assert admin_connection.execute("SELECT label FROM transaction_labels").fetchall() == [("Groceries",)]
+    labels = [("Allotment",), ("Brought",), ("Groceries",), ("Rent",)]
+    assert admin_connection.execute("SELECT label FROM transaction_labels ORDER BY label").fetchall() == labels
     installation.upgrade()
+    own = admin_connection.execute("SELECT id FROM users WHERE own_categories").fetchall()
+    assert own == [(brought,)]
+    with session_for_user(user_id) as session:
+        found = {category.name: category.transactions for category in list_categories(session, user_id)}
+    assert found.keys() >= {category.name for category in DEFAULT_CATEGORIES}
+    assert (found["Allotment"], found["Rent"], found["Groceries"]) == (1, 1, 1)
+    admin_connection.execute("DELETE FROM transactions WHERE id <> %s", [transaction])
+    admin_connection.execute("DELETE FROM label_events WHERE txn_id <> %s", [transaction])
     # The log starts again with the labels as they stood.
     assert admin_connection.execute("SELECT txn_id, label FROM label_events").fetchall() == [(transaction, "Groceries")]
     try:

@@ -214,7 +214,7 @@ def test_a_name_that_is_guessed_at_must_wait_and_others_need_not(client: TestCli
 def test_an_address_that_guesses_at_many_names_must_wait(client: TestClient, ada: int) -> None:
     assert ada
     for _ in range(users.LOGINS_BY_ADDRESS):
-        spend("login from 192.0.2.7", events=users.LOGINS_BY_ADDRESS, seconds=users.LOGIN_SECONDS)
+        spend("login by address", "192.0.2.7", events=users.LOGINS_BY_ADDRESS, seconds=users.LOGIN_SECONDS)
     assert log_in(client).status_code == 429
 
 
@@ -288,6 +288,40 @@ def test_tokens_are_made_listed_and_revoked_over_http(program: TestClient) -> No
         assert program.delete(f"/tokens/{made['id']}").status_code == 204
     assert program.get("/me", headers={"Authorization": f"Bearer {made['secret']}"}).status_code == 401
     assert program.get("/me").is_success
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize("wish", [{}, {"days": 30}, {"scope": "write"}])
+def test_a_token_ends_no_later_than_the_token_that_made_it(program: TestClient, wish: dict[str, Any]) -> None:
+    short = program.post("/tokens", json={"name": "short", "scope": "write", "days": 1}).json()
+    made = program.post("/tokens", json={"name": "long"} | wish, headers=bearer(short["secret"])).json()
+    assert made["expires_at"] == short["expires_at"]
+    assert program.post("/tokens", json={"name": "long"}).json()["expires_at"] is None
+
+
+def test_a_login_makes_tokens_that_outlast_it(client: TestClient, ada: int) -> None:
+    assert ada
+    log_in(client)
+    made = client.post("/tokens", json={"name": "notebook"}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert made.json()["expires_at"] is None
+
+
+def test_nobody_has_more_good_tokens_than_a_hundred(program: TestClient, ada: int) -> None:
+    with session_for_user(ada) as session:
+        last = [credentials.new_token(session, ada, name="t", scope="read") for _ in range(99)][-1]
+    refused = program.post("/tokens", json={"name": "another"})
+    assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
+    assert program.delete(f"/tokens/{last.token.id}").status_code == 204
+    assert program.post("/tokens", json={"name": "another"}).status_code == 201
+
+
+@pytest.mark.parametrize("name", ["", "x" * 101, "z\udcff", "z\0"])
+def test_a_token_s_name_is_text_that_can_be_stored(ada: int, name: str) -> None:
+    assert ada
+    assert isinstance(run("token", "new", "--user", "ada", "--name", name).exception, InvalidInput)
 
 
 def test_a_login_is_no_token(program: TestClient, admin_connection: psycopg.Connection) -> None:

@@ -146,6 +146,38 @@ def test_what_trains_and_scores_cannot_become_who_may_write_labels(
             connection.execute(f"SET ROLE {writer}".encode())
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO rules (user_id) VALUES (1)",
+        "UPDATE rules SET user_id = user_id",
+        "INSERT INTO rule_revisions VALUES (1, 2, 'Fuel', '{}', 'Fuel', 0, true)",
+        "UPDATE rule_revisions SET category = 'Fuel'",
+        "INSERT INTO rule_applications (user_id, rule_id, revision, labels) VALUES (1, 1, 1, 1)",
+        "UPDATE rule_applications SET undone_at = NULL",
+        "INSERT INTO rule_application_labels (application_id, txn_id, label_event_id) VALUES (1, 1, 1)",
+        "UPDATE rule_application_labels SET previous_label = 'Fuel'",
+        "UPDATE transactions SET category = 'Fuel'",
+    ],
+)
+def test_what_trains_and_scores_adds_no_rule_that_would_speak_for_it_and_shows_no_category(
+    ledger: int, admin_connection: psycopg.Connection, statement: str
+) -> None:
+    assert ledger
+    with connect("jobs", ledger) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
+    shown = admin_connection.execute("SELECT category FROM transactions ORDER BY id").fetchall()
+    assert shown == [("Groceries",), (None,)]
+
+
+def test_what_trains_and_scores_may_read_rules_and_forget_them(ledger: int) -> None:
+    with connect("jobs", ledger) as connection:
+        for table in ("rules", "rule_revisions", "rule_applications", "rule_application_labels"):
+            assert connection.execute(f"SELECT FROM {table}".encode()).fetchall() == []
+            assert connection.execute(f"DELETE FROM {table}".encode()).rowcount == 0
+        assert connection.execute("UPDATE transactions SET merchant_canonical = 'Shop'").rowcount == 2
+
+
 def test_no_function_that_runs_as_its_owner_writes_labels(ledger: int, admin_connection: psycopg.Connection) -> None:
     assert ledger
     bodies = admin_connection.execute("SELECT proname, prosrc FROM pg_proc WHERE prosecdef").fetchall()

@@ -18,11 +18,21 @@ from pydantic import ValidationError
 
 from app.errors import InvalidInput
 from app.ml.priors import wilson_interval
-from app.services.rules import ActiveRule, Condition, RuleDraft, describe_condition, match_rules, winning_rules
+from app.services.rules import (
+    ActiveRule,
+    Condition,
+    RuleDraft,
+    TrackRecord,
+    describe_condition,
+    match_rules,
+    winning_rules,
+    without_own,
+)
 from app.services.rules.conditions import check_patterns
 from app.services.rules.matching import SLICE_ROWS, TRANSACTION_SCHEMA, WINNER_SCHEMA, in_winning_order
 from app.services.rules.proposals import mine_merchants
 from app.services.rules.report import measure_overlap, redundant_rules, rule_conflicts
+from app.services.rules.track_records import NO_RECORD, measure_rules
 
 MONDAY = dt.date(2025, 3, 3)
 
@@ -69,6 +79,10 @@ def matches(asks: Condition, **fields: Any) -> bool:
         (text("blue bottle", "equals", "merchant"), {"merchant_canonical": "Blue Bottle"}),
         (text("blue btl", "equals", "merchant"), {"merchant_canonical": "Blue Bottle"}),
         (text("^blue", "regex", "merchant"), {}),
+        (text("^caf\u00e9$", "regex"), {"description": "CAFE\u0301"}),
+        (text("^cafe\u0301$", "regex"), {"description": "CAF\u00c9"}),
+        (text("^caf.$", "regex", "merchant"), {"merchant": "cafe\u0301"}),
+        (text("^caf[e\u0301]$", "regex", "merchant"), {"merchant_canonical": "Cafe\u0301"}),
         ({"field": "amount", "minimum": "4.50", "maximum": "4.50"}, {}),
         ({"field": "amount", "maximum": 5}, {"amount": Decimal("5.00")}),
         ({"field": "amount", "maximum": "1E+1", "minimum": 0}, {"amount": Decimal("10.00")}),
@@ -91,6 +105,9 @@ def test_a_condition_matches_what_it_describes(part: dict[str, Any], fields: dic
         (text("blue btl", "equals"), {}),
         (text("blue btl", "contains", "merchant"), {"merchant": None}),
         (text(".*", "regex", "merchant"), {"merchant": None}),
+        (text("strasse", "regex"), {"description": "Hauptstraße 1"}),
+        (text("(?-i)BLUE", "regex", "merchant"), {}),
+        (text(r"e\u0301", "regex"), {"description": "cafe\u0301"}),
         ({"field": "amount", "minimum": "4.51"}, {}),
         ({"field": "amount", "maximum": "4.49"}, {}),
         ({"field": "sign", "is": "income"}, {"amount": Decimal("0.00")}),
@@ -181,7 +198,7 @@ def test_a_pattern_that_other_engines_choke_on_takes_no_longer_than_its_text_is_
     [
         ("(?=x)", "look-around"), ("(?<!x)y", "look-around"), (r"(a)\1", "back-references"), ("[a", "brackets"),
         ("a{1000}{1000}", "too large"), ("(a{1000}){1000}", "too large"), (r"\w{300}", "too large"),
-        (r"\w{60}", "too large"), ("(?P<shop>x)", "groups"),
+        (r"\w{60}", "too large"), ("(?P<shop>x)", "groups"), ("\\<\u0338", "brackets"),
     ],
 )  # fmt: skip
 def test_a_pattern_that_cannot_be_used_is_refused_with_what_is_not_supported(pattern: str, sentence: str) -> None:
@@ -227,7 +244,7 @@ def test_a_ledger_of_several_slices_is_matched_whole() -> None:
 
 # --- the frames against one row after the other --------------------------------------------------------------------
 
-WORDS = st.sampled_from(["Blue", "BTL", "café", "CAFÉ", "straße", "x", "0047", "Σ", "ς"])
+WORDS = st.sampled_from(["Blue", "BTL", "café", "CAFÉ", "cafe\u0301", "straße", "x", "0047", "Σ", "ς"])
 TEXTS = st.lists(WORDS, min_size=1, max_size=3).map(" ".join)
 PARTS = st.one_of(
     st.builds(text, TEXTS, st.sampled_from(["contains", "equals"]), st.sampled_from(["description", "merchant"])),
@@ -295,6 +312,7 @@ def holds(row: dict[str, Any], part: dict[str, Any]) -> bool:
 
 
 def reads(held: str, operator: str, value: str) -> bool:
+    held, value = (unicodedata.normalize("NFC", each) for each in (held, value))
     if operator == "regex":
         return re.search(value, held, re.IGNORECASE) is not None
     held, value = held.upper(), value.upper()
@@ -357,6 +375,43 @@ def test_of_two_rules_alike_the_later_is_redundant_and_of_a_wider_and_a_narrower
     # Without rule 1 the rule between the two would decide.
     assert found(rule(1, narrow, priority=2), rule(2, wide), rule(3, narrow, category="Other", priority=1)) == {}
     assert found(rule(1, condition(text("never seen"))), rule(2, wide)) == {}
+
+
+# --- track records --------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["Coffee", "Fuel", None]), min_size=1, max_size=12),
+    st.integers(0, 11),
+)
+@settings(deadline=None)
+def test_a_record_without_a_transaction_s_own_label_is_that_of_the_others(truths: list[str | None], asked: int) -> None:
+    asked %= len(truths)
+    asks = rule(1, condition(text("blue")))
+
+    def record(which: list[int]) -> TrackRecord:
+        rows = frame(*(transaction(place) for place in which))
+        known = rows.with_columns(pl.Series("truth", [truths[place] for place in which], pl.String))
+        return measure_rules(known.drop_nulls("truth"), [asks])[1]
+
+    others = [place for place in range(len(truths)) if place != asked]
+    assert without_own(record([*others, asked]), asks, truths[asked]) == record(others)
+
+
+def test_a_label_that_the_record_cannot_have_counted_yet_is_not_taken_out_of_it() -> None:
+    asks = rule(1, condition(text("blue")))
+    never_right, always_right = TrackRecord(0, 2, 0.0, 0.0, 0.6576), TrackRecord(2, 2, 1.0, 0.3424, 1.0)
+    assert without_own(NO_RECORD, asks, "Coffee") is NO_RECORD
+    assert without_own(NO_RECORD, asks, "Fuel") is NO_RECORD
+    assert without_own(never_right, asks, "Coffee") is never_right
+    assert without_own(always_right, asks, "Fuel") is always_right
+
+
+def test_a_record_of_a_great_many_labels_loses_one_of_them() -> None:
+    asks = rule(1, condition(text("blue")))
+    left = without_own(TrackRecord(900_000, 1_000_000, 0.9, 0.8994, 0.9006), asks, "Coffee")
+    assert (left.hits, left.total) == (899_999, 999_999)
+    assert [left.lower, left.upper] == pytest.approx([0.8994, 0.9006], abs=1e-4)
 
 
 # --- proposals ------------------------------------------------------------------------------------------------------

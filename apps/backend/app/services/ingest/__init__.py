@@ -16,7 +16,7 @@ from sqlalchemy import event
 from app.db import driver_connection
 from app.errors import InvalidInput
 from app.services.ingest.labels import hold_back_categories, read_held_back, write_import_labels
-from app.services.ingest.loading import load_records
+from app.services.ingest.loading import MOST_KEPT_REJECTIONS, load_records
 from app.services.ingest.transactions import (
     delete_missing,
     insert_transactions,
@@ -44,6 +44,12 @@ REPLACED_NOTHING = (
     "{rejected} records were rejected, and any of them may be a transaction that is stored, so nothing was marked "
     "deleted. Mend them and replace again."
 )
+KEPT_FIRST = "{rejected} records were rejected; the reasons of the first {kept} alone are kept."
+
+OWN_CATEGORIES = (
+    "The file brings categories of its own, so from now on these are the categories, with those in use before, and no "
+    "longer the shared ones. `lm categories list` shows them, and `lm categories add` adds more."
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class IngestResult:
         rows: Records in the file.
         inserted: New transactions, and deleted ones that came again.
         duplicates: Records that were there already.
-        rejected: Records that are no transaction; all of them with reasons in `import_rejections`.
+        rejected: Records that are no transaction; the first 100,000 with reasons in `import_rejections`.
         deleted: Transactions that a replacement marked deleted, since the file no longer has them.
         labels: Labels of source import that are new or changed.
         warnings: What the reader should look at twice.
@@ -116,7 +122,7 @@ def ingest_statement(  # noqa: PLR0913 -- keyword-only, and each is an option of
         raise InvalidInput(f"The action is append or replace, not {action!r}.")
     options = options or StatementOptions()
     name = printable(file_name or path.name)
-    layout = inspect_statement(path, options, filename=name)
+    layout = inspect_statement(path, options)
     connection = driver_connection(session)
     # Two files of one user at once would both find a twin missing, so they take turns.
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('ingest', %s))", [user_id])
@@ -134,12 +140,16 @@ def ingest_statement(  # noqa: PLR0913 -- keyword-only, and each is an option of
     match_transactions(connection, user_id, import_id)
     inserted += restore_deleted(connection)
     warnings = list(layout.warnings)
+    if rejected > MOST_KEPT_REJECTIONS:
+        warnings.append(KEPT_FIRST.format(rejected=rejected, kept=MOST_KEPT_REJECTIONS))
     deleted = 0
     if action == "replace" and rejected:
         warnings.append(REPLACED_NOTHING.format(rejected=rejected))
     elif action == "replace":
         deleted = delete_missing(connection, user_id)
-    labels = write_import_labels(connection, user_id)
+    labels, brings_categories = write_import_labels(connection, user_id)
+    if brings_categories:
+        warnings.append(OWN_CATEGORIES)
     features = write_features(connection)
     counts = {"rows": rows + rejected, "inserted": inserted, "duplicates": rows - inserted, "rejected": rejected}
     connection.execute(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from app.services.category_map import WORDS_IN_USE, WORDS_OFFERED
+
 if TYPE_CHECKING:
     import psycopg
 
 
-def write_import_labels(connection: psycopg.Connection[Any], user_id: int) -> int:
-    """Write the file's categories as labels of source import; return how many are new or changed.
+def write_import_labels(connection: psycopg.Connection[Any], user_id: int) -> tuple[int, bool]:
+    """Write the file's categories as labels of source import.
 
     A label that a person or a rule gave is never touched, and one that a person removed does not come back.
+
+    Returns:
+        How many labels are new or changed, and whether the file has given the user a category set of their own.
     """
     # Whoever labels locks the transaction before its label; a row that is new here nobody else has seen.
     connection.execute("""
@@ -35,15 +40,15 @@ def write_import_labels(connection: psycopg.Connection[Any], user_id: int) -> in
         ON CONFLICT (txn_id) DO UPDATE SET label = excluded.label, updated_at = now()
         WHERE transaction_labels.source = 'import' AND transaction_labels.label <> excluded.label
     """).rowcount
-    _learn_categories(connection, user_id)
-    return labels
+    return labels, _learn_categories(connection, user_id)
 
 
-def _learn_categories(connection: psycopg.Connection[Any], user_id: int) -> None:
+def _learn_categories(connection: psycopg.Connection[Any], user_id: int) -> bool:
     """Give the user the file's categories that they do not have, and with those a category set of their own.
 
     Who has the shared set and brings nothing but that, or what they added to it themselves, keeps it. Who leaves it
-    takes along what their labels say and what they renamed categories to.
+    takes along what their labels and rules say, what they renamed categories to, what an undo would bring back, and
+    what suggestions that they have not answered offer.
     """
     owner = {"user_id": user_id}
     leaves_shared_set = connection.execute(
@@ -59,21 +64,26 @@ def _learn_categories(connection: psycopg.Connection[Any], user_id: int) -> None
     ).rowcount
     if leaves_shared_set:
         connection.execute(
-            """
+            f"""
             INSERT INTO categories (user_id, name, group_name)
             SELECT %(user_id)s, shared.name, shared.group_name FROM categories AS shared
             WHERE shared.user_id IS NULL
                 AND (
-                    shared.name IN (SELECT transaction_labels.label FROM transaction_labels)
+                    shared.name IN (
+                        SELECT used.word FROM ({WORDS_IN_USE} UNION ALL {WORDS_OFFERED}) AS used
+                        WHERE used.user_id = %(user_id)s
+                    )
                     OR shared.name IN (
                         SELECT category_names.shown_as FROM category_names WHERE category_names.valid_to IS NULL
                     )
                 )
             ORDER BY shared.id
             ON CONFLICT (user_id, name) DO NOTHING
-            """,
+            """.encode(),  # noqa: S608 -- the fragments are constants
             owner,
         )
+    # Whoever removes one of the categories meanwhile waits and then sees these labels, or is seen here to have done so.
+    connection.execute("SELECT FROM users WHERE id = %(user_id)s FOR SHARE", owner)
     connection.execute(
         """
         INSERT INTO categories (user_id, name)
@@ -85,6 +95,7 @@ def _learn_categories(connection: psycopg.Connection[Any], user_id: int) -> None
         """,
         owner,
     )
+    return bool(leaves_shared_set)
 
 
 def hold_back_categories(connection: psycopg.Connection[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from app.services.statements import StatementBatch
 
+# Each is a row that is kept; a file may have one in every line.
+MOST_KEPT_REJECTIONS: Final = 100_000
+
 
 def load_records(
     connection: psycopg.Connection[Any],
@@ -24,10 +27,10 @@ def load_records(
     batches: Iterable[StatementBatch],
     progress: Callable[[int], None],
 ) -> tuple[int, int]:
-    """Copy the file's records into `identified`, their features beside them, and the bad ones to the rejections.
+    """Copy the file's records into `identified`, their features beside them, and the first bad ones to the rejections.
 
     Returns:
-        How many were good, and how many bad.
+        How many were good, and how many bad, of which no more than MOST_KEPT_REJECTIONS are kept.
     """
     connection.execute("""
         CREATE TEMP TABLE incoming (
@@ -43,7 +46,7 @@ def load_records(
         features = build_features(batch.rows.select(pl.col("record").alias("txn_id"), *list(TRANSACTION_SCHEMA)[1:]))
         stage_features(connection, features)
         copy_in(connection, "incoming", batch.rows.with_columns(features["merchant"]))
-        copy_in(connection, "rejected", batch.rejected)
+        copy_in(connection, "rejected", batch.rejected.head(max(0, MOST_KEPT_REJECTIONS - rejected)))
         rows += batch.rows.height
         rejected += batch.rejected.height
         progress(rows + rejected)

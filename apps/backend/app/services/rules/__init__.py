@@ -25,7 +25,7 @@ from app.services.rules.store import (
     remove_rule,
     rule_history,
 )
-from app.services.rules.track_records import TrackRecord, rule_track_records
+from app.services.rules.track_records import TrackRecord, rule_track_records, without_own
 
 __all__ = [
     "ActiveRule",
@@ -59,4 +59,5 @@ __all__ = [
     "rule_track_records",
     "undo_application",
     "winning_rules",
+    "without_own",
 ]

@@ -10,12 +10,13 @@ import polars as pl
 from sqlalchemy import event
 
 from app.db import driver_connection
-from app.errors import Conflict, NotFound
-from app.services.labels import LabelChange, restore_labels, write_labels
+from app.errors import Conflict, InvalidInput, NotFound
+from app.services.categories import require_category
+from app.services.labels import LabelChange, lock_transactions, restore_labels, write_labels
 from app.services.metrics import LABELS_TOTAL
 from app.services.rules.ledger import LEDGER_SCHEMA, read_ledger
 from app.services.rules.matching import ActiveRule, in_winning_order, match_matrices
-from app.services.rules.store import check_draft, list_rules, read_rule
+from app.services.rules.store import check_draft, list_rules, lock_rules, read_rule
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -88,12 +89,16 @@ class UndoneApplication:
     Attributes:
         restored: How many labels are what they were before it.
         kept: How many are not, because something happened to them since.
+        deleted: How many are of transactions that were deleted since, and left alone.
+        repeated: Whether it had been taken back before, so that nothing was done.
         sentence: The same, for a person.
     """
 
     application_id: int
     restored: int
     kept: int
+    deleted: int
+    repeated: bool
     sentence: str
 
 
@@ -131,12 +136,21 @@ def apply_rule(session: Session, user_id: int, rule_id: int) -> Application:
     """Label the past transactions that a rule decides. A person's own label is never overwritten.
 
     Raises:
-        Conflict: The rule was removed.
+        Conflict: The rule was removed, or the user does not have its category any more.
         NotFound: There is no such rule, or it is somebody else's.
     """
+    # First, so that no rule is applied that is being removed, edited or overruled.
+    lock_rules(session, user_id)
     revision = read_rule(session, rule_id)
     if not revision.is_enabled:
         raise Conflict("The rule was removed; put it in force again, then apply it.")
+    try:
+        require_category(session, user_id, revision.category)
+    except InvalidInput as error:
+        raise Conflict(
+            "The rule's category is not one of yours any more. Add the category, or give the rule another one, then "
+            "apply it."
+        ) from error
     outcome = _outcome(session, user_id, revision.active())
     wanted = outcome.filter(pl.col("outcome") == "changes")["txn_id"].to_list()
     changes = write_labels(session, dict.fromkeys(wanted, revision.category), source="rule")
@@ -163,7 +177,8 @@ def undo_application(session: Session, application_id: int) -> UndoneApplication
         known = connection.execute("SELECT FROM rule_applications WHERE id = %s", [application_id]).fetchone()
         if known is None:
             raise NotFound(f"There is no application {application_id} of a rule.")
-        return UndoneApplication(application_id, 0, 0, "This was taken back before; nothing changed now.")
+        sentence = "This was taken back before; nothing changed now."
+        return UndoneApplication(application_id, 0, 0, 0, repeated=True, sentence=sentence)
     changes = [
         LabelChange(*row)
         for row in connection.execute(
@@ -174,12 +189,16 @@ def undo_application(session: Session, application_id: int) -> UndoneApplication
             [application_id],
         )
     ]
+    present = lock_transactions(session, [change.txn_id for change in changes])
     restored = restore_labels(session, changes)
-    kept = len(changes) - restored
+    kept = len(present) - restored
+    deleted = len(changes) - len(present)
     sentence = f"Labels that are again what they were before: {restored:,}."
     if kept:
         sentence += f" Labels that stay, because something happened to them since: {kept:,}."
-    return UndoneApplication(application_id, restored, kept, sentence)
+    if deleted:
+        sentence += f" Labels of transactions that were deleted since, which stay as they are: {deleted:,}."
+    return UndoneApplication(application_id, restored, kept, deleted, repeated=False, sentence=sentence)
 
 
 def _outcome(session: Session, user_id: int, rule: ActiveRule) -> pl.DataFrame:

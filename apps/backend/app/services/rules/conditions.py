@@ -6,6 +6,7 @@ can be read, previewed and measured one by one.
 
 from __future__ import annotations
 
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Final, Literal, Self
 
@@ -195,6 +196,11 @@ def _describe(part: Part) -> str:
     return described
 
 
+def engine_pattern(pattern: str) -> str:
+    """Return what the engine compiles for a pattern: one for any case, and for text in composed form (NFC)."""
+    return f"(?i){unicodedata.normalize('NFC', pattern)}"
+
+
 def check_patterns(condition: Condition) -> None:
     """Make sure that every regular expression of a condition can be matched, in time linear in the text.
 
@@ -227,7 +233,7 @@ def _check_pattern(pattern: str) -> None:
 
 def _fault_of(pattern: str) -> str | None:
     try:
-        pl.Series([""]).str.contains(f"(?i){pattern}")
+        pl.Series([""]).str.contains(engine_pattern(pattern))
     except ComputeError as error:
         # The lines after the first repeat the pattern.
         return str(error).partition("\n")[0]

@@ -22,6 +22,7 @@ from app.services.rules.conditions import (
     SignCondition,
     TextCondition,
     WeekdayCondition,
+    engine_pattern,
 )
 
 if TYPE_CHECKING:
@@ -137,11 +138,12 @@ def match_matrices(
     ]
     if not questions:
         return
-    folded = [
-        fold_text(pl.col(column)).alias(f"folded {column}") for columns in _TEXT_COLUMNS.values() for column in columns
-    ]
+    columns = [column for names in _TEXT_COLUMNS.values() for column in names]
+    forms = [fold_text(pl.col(column)).alias(f"folded {column}") for column in columns]
+    if any(_has_pattern(rule.condition) for rule in rules):
+        forms += [pl.col(column).str.normalize("NFC").alias(f"composed {column}") for column in columns]
     for rows in transactions.iter_slices(SLICE_ROWS):
-        asked = rows.with_columns(*folded, pl.col("amount").abs().alias("absolute")).select(questions)
+        asked = rows.with_columns(*forms, pl.col("amount").abs().alias("absolute")).select(questions)
         yield rows, asked.to_numpy()
 
 
@@ -149,6 +151,10 @@ def fold_text(text: pl.Expr) -> pl.Expr:
     """Give text the one form that case, and the way accents are encoded, make no difference to."""
     # Capitals, for they know no final sigma, and ß is SS among them; composed, for a bank may send e and an accent.
     return text.str.to_uppercase().str.normalize("NFC")
+
+
+def _has_pattern(condition: Condition) -> bool:
+    return any(isinstance(part, TextCondition) and part.operator == "regex" for part in condition.conditions)
 
 
 @lru_cache(maxsize=4096)
@@ -179,7 +185,7 @@ def _answer(part: Part) -> pl.Expr:
 def _text_answer(part: TextCondition, column: str) -> pl.Expr:
     if part.operator == "regex":
         # Checked when the rule was written; should a later engine refuse it, the rule is silent and others still speak.
-        return pl.col(column).str.contains(f"(?i){part.value}", strict=False)
+        return pl.col(f"composed {column}").str.contains(engine_pattern(part.value), strict=False)
     value: str = pl.select(fold_text(pl.lit(part.value))).item()
     folded = pl.col(f"folded {column}")
     return folded == value if part.operator == "equals" else folded.str.contains(value, literal=True)

@@ -123,7 +123,7 @@ def add_rule(session: Session, user_id: int, draft: RuleDraft) -> RuleRevision:
         InvalidInput: The user has no such category, or a regular expression cannot be used.
     """
     draft = check_draft(session, user_id, draft)
-    _one_at_a_time(session, user_id)
+    lock_rules(session, user_id)
     _check_totals(list_rules(session), draft)
     insert = "INSERT INTO rules (user_id) VALUES (%s) RETURNING id"
     ((rule_id,),) = driver_connection(session).execute(insert, [user_id]).fetchall()
@@ -143,7 +143,7 @@ def edit_rule(session: Session, user_id: int, rule_id: int, draft: RuleDraft) ->
     """
     read_rule(session, rule_id)
     draft = check_draft(session, user_id, draft)
-    _one_at_a_time(session, user_id)
+    lock_rules(session, user_id)
     rule = read_rule(session, rule_id)
     if rule.is_enabled and rule.draft() == draft:
         return rule
@@ -171,7 +171,7 @@ def remove_rule(session: Session, user_id: int, rule_id: int) -> RuleRevision:
     Raises:
         NotFound: There is no such rule, or it is somebody else's.
     """
-    _one_at_a_time(session, user_id)
+    lock_rules(session, user_id)
     rule = read_rule(session, rule_id)
     if not rule.is_enabled:
         return rule
@@ -201,7 +201,8 @@ def _check_totals(others: list[RuleRevision], draft: RuleDraft) -> None:
             raise Conflict(f"With this one the rules in force had more than {most:,} {what}; remove a rule first.")
 
 
-def _one_at_a_time(session: Session, user_id: int) -> None:
+def lock_rules(session: Session, user_id: int) -> None:
+    """Let nobody else change or apply a user's rules until the session's transaction ends."""
     # Two edits at once would both write the same revision; a request may lock no row of `rules`.
     lock = "SELECT pg_advisory_xact_lock(hashtextextended('rules of user ' || %s::bigint, 0))"
     driver_connection(session).execute(lock, [user_id])

@@ -1,16 +1,19 @@
 """How often each rule has been right.
 
 A suggestion tells how often the rule behind it was right, and counting that is a pass over the whole ledger; so it is
-counted again once a rule or a category's name changes, or the labels have grown by a hundredth.
+counted again once a rule, a merchant's or a category's name changes, once a file was imported, or the labels have
+grown by a hundredth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
+from app.db import driver_connection
 from app.ml.priors import wilson_interval
 from app.services.learnt_cache import LearntCache
 from app.services.rules.ledger import read_ledger, read_truths
@@ -50,7 +53,7 @@ _records: Final[LearntCache[dict[int, TrackRecord]]] = LearntCache()
 
 
 def rule_track_records(session: Session, user_id: int, rules: Sequence[ActiveRule]) -> dict[int, TrackRecord]:
-    """Return how often rules were right, not older than a hundredth of the user's labels.
+    """Return how often rules were right, not older than a hundredth of the user's labels, on the ledger as it is.
 
     Args:
         session: A session of the user.
@@ -65,8 +68,58 @@ def rule_track_records(session: Session, user_id: int, rules: Sequence[ActiveRul
         truths = read_truths(session, user_id)
         return measure_rules(read_ledger(session, user_id).join(truths, on="txn_id"), rules), truths.height
 
-    state = tuple(sorted((rule.rule_id, rule.revision) for rule in rules))
+    state = (tuple(sorted((rule.rule_id, rule.revision) for rule in rules)), _ledger_state(session, user_id))
     return _records.value_for(session, user_id, count, state=state)
+
+
+def without_own(record: TrackRecord, rule: ActiveRule, truth: str | None) -> TrackRecord:
+    """Take a transaction's own label out of the record of the rule that decides it.
+
+    Otherwise a label would be evidence for itself: whoever labels a transaction and asks again would hear that the
+    rule was right once more.
+
+    Args:
+        record: The rule's record.
+        rule: The rule that decides the transaction.
+        truth: What a person or an imported file says that the transaction is, under the name that its category is
+            shown under; None where nobody says, or a rule does.
+
+    Returns:
+        The record of the other transactions; the same one where the label cannot have been counted, being newer than
+        the record.
+    """
+    if truth is None:
+        return record
+    hit = int(truth == rule.category)
+    hits, total = record.hits - hit, record.total - 1
+    return _record(hits, total) if 0 <= hits <= total else record
+
+
+@lru_cache(maxsize=4096)
+def _record(hits: int, total: int) -> TrackRecord:
+    if total == 0:
+        return NO_RECORD
+    lower, upper = wilson_interval(pl.lit(hits, pl.Int64), pl.lit(total, pl.Int64))
+    ends = pl.select(lower=lower, upper=upper)
+    return TrackRecord(hits, total, hits / total, *ends.row(0))
+
+
+def _ledger_state(session: Session, user_id: int) -> tuple[object, ...]:
+    """Return what changes with the transactions there are, and with what their merchants are called.
+
+    Transactions come, go and come back with imports, of which a user makes one at a time; merchants get their names
+    from aliases, of which there are few. What the bank said never changes.
+    """
+    query = """
+        SELECT
+            (SELECT max(id) FROM imports WHERE user_id = %(user_id)s),
+            (
+                SELECT sum(hashtextextended(merchant, hashtextextended(canonical, 0)))
+                FROM merchant_aliases WHERE user_id = %(user_id)s
+            )
+    """
+    (state,) = driver_connection(session).execute(query, {"user_id": user_id}).fetchall()
+    return state
 
 
 def measure_rules(known: pl.DataFrame, rules: Sequence[ActiveRule]) -> dict[int, TrackRecord]:

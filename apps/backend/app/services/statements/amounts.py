@@ -143,9 +143,8 @@ def decide(evidence: Readings, column: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        example = evidence.differing[".", ","]
-        question = f"Amounts in column '{column}' such as '{example}' may have decimals or thousands."
+        question = f"The marks in amounts in column '{column}' may stand before decimals or thousands."
     else:
-        seen = " but ".join(f"'{example}' needs '{mark}'" for mark, example in evidence.only.items())
+        seen = ", ".join(f"some amounts need '{mark}'" for mark in evidence.only)
         question = f"The decimal marks in column '{column}' contradict each other: {seen}."
     raise AmbiguousInput(question, option="decimal", choices=MARKS)

@@ -38,7 +38,7 @@ def find_columns(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
     for field in wanted:
         if field not in said:
             raise InvalidInput(
-                f"There is no column '{wanted[field]}' for {field}; the columns are {_listed(table.names)}."
+                f"There is no such column for the {field}; a dry run that names no columns lists those of the file."
             )
     cells = _cells(table)
     named = columns.recognise([name for name in table.names if name not in said.values()])
@@ -48,13 +48,13 @@ def find_columns(table: Table, wanted: Mapping[str, str]) -> dict[str, str]:
     _refuse_twins(found, said, cells)
     free = [name for name in table.names if name not in found.values() and not columns.is_balance(name)]
     if "date" not in found:
-        found["date"] = _only("date", [name for name in free if _share(dates.gather, cells[name]) >= _MOST], table)
+        found["date"] = _only("date", [name for name in free if _share(dates.gather, cells[name]) >= _MOST])
         free.remove(found["date"])
     if found.keys().isdisjoint(("amount", "debit", "credit")):
-        found["amount"] = _only("amount", _amount_columns(free, cells), table)
+        found["amount"] = _only("amount", _amount_columns(free, cells))
         free.remove(found["amount"])
     if found.keys().isdisjoint(("description", "merchant", "memo")):
-        found["description"] = _only("description", _text_columns(free, cells), table)
+        found["description"] = _only("description", _text_columns(free, cells))
     hint = found.get("channel_hint")
     if "indicator" not in found and "amount" in found and hint and _all_indicators(cells[hint]):
         found["indicator"] = hint
@@ -121,13 +121,11 @@ def _question(field: str, candidates: list[str]) -> AmbiguousInput:
     return AmbiguousInput(question, option="columns", choices=tuple(f"{field}={name}" for name in candidates))
 
 
-def _only(field: str, candidates: list[str], table: Table) -> str:
+def _only(field: str, candidates: list[str]) -> str:
     if len(candidates) > 1:
         raise _question(field, candidates)
     if not candidates:
-        raise InvalidInput(
-            f"No column holds the {field}; the columns are {_listed(table.names)}. Name it with --columns {field}=NAME."
-        )
+        raise InvalidInput(f"No column holds the {field}. Name it with --columns {field}=NAME.")
     return candidates[0]
 
 

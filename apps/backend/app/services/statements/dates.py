@@ -197,10 +197,9 @@ def decide(evidence: Readings, column: str) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        example = evidence.differing[fitting[0], fitting[1]]
-        question = f"Every date in column '{column}' can be read in more than one way, such as '{example}'."
+        question = f"Every date in column '{column}' can be read in more than one way."
         raise AmbiguousInput(question, option="date_format", choices=tuple(fitting))
-    seen = " but ".join(f"'{example}' can only be {_ORDER_WORDS[order]}" for order, example in evidence.only.items())
+    seen = ", ".join(f"some can only be {_ORDER_WORDS[order]}" for order in evidence.only)
     question = f"The dates in column '{column}' contradict each other: {seen}."
     raise AmbiguousInput(question, option="date_format", choices=evidence.possible())
 
@@ -213,7 +212,4 @@ def check_pattern(date_format: str) -> None:
     """
     read = _read_probe(date_format)
     if read is None or read.date() != _PROBE.date():
-        raise InvalidInput(
-            f"The date format is dmy, mdy, ymd or a pattern with year, month and day such as %d.%m.%Y, "
-            f"not {date_format!r}."
-        )
+        raise InvalidInput("The date format is dmy, mdy, ymd or a pattern with year, month and day such as %d.%m.%Y.")

@@ -16,7 +16,7 @@ from app.services.statements.layout import StatementLayout, StatementOptions
 from app.services.statements.parse import read_currencies, read_mccs, read_raw
 from app.services.statements.readings import Readings, filled
 from app.services.statements.signs import SignEvidence
-from app.services.statements.source import clean_text, find_encoding, find_format
+from app.services.statements.source import find_encoding, find_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,6 @@ def inspect_statement(
     path: Path,
     options: StatementOptions,
     *,
-    filename: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> StatementLayout:
     """Find out how a statement file is written, from all of its rows.
@@ -39,7 +38,6 @@ def inspect_statement(
     Args:
         path: The file, plain or gzip.
         options: What the person says about it.
-        filename: What the person calls the file, for messages; by default its name.
         progress: Called with the bytes of the stored file that have been read, up to its size.
 
     Returns:
@@ -49,7 +47,7 @@ def inspect_statement(
         AmbiguousInput: The file can be read in more than one way; the error names the option that decides.
         InvalidInput: The file is not a statement, or an option does not fit it.
     """
-    form = find_format(path, clean_text(filename or path.name))
+    form = find_format(path)
     encoding, warnings = (options.encoding, ()) if options.encoding else find_encoding(path)
     layout = StatementLayout(format=form, encoding=encoding, warnings=warnings)
     layout = _csv_layout(path, layout, options) if form == "csv" else _tagged_layout(layout, options)

@@ -61,11 +61,11 @@ class StatementOptions:
         object.__setattr__(self, "columns", {name: clean_text(column) for name, column in self.columns.items()})
         unknown = sorted(set(self.columns) - set(FIELDS))
         if unknown:
-            raise InvalidInput(f"There is no field {unknown[0]!r}; the fields are {', '.join(FIELDS)}.")
+            raise InvalidInput(f"There is no such field; the fields are {', '.join(FIELDS)}.")
         if self.spending not in ("negative", "positive"):
-            raise InvalidInput(f"Spending is 'negative' or 'positive', not {self.spending!r}.")
+            raise InvalidInput("Spending is 'negative' or 'positive'.")
         if self.decimal not in (None, ".", ","):
-            raise InvalidInput(f"The decimal mark is '.' or ',', not {self.decimal!r}.")
+            raise InvalidInput("The decimal mark is '.' or ','.")
         if self.date_format is not None and self.date_format not in ORDERS:
             check_pattern(self.date_format)
         if self.account is not None and not self.account.strip():
@@ -80,7 +80,7 @@ class StatementOptions:
             return
         mark = self.delimiter_mark
         if mark is None or len(mark) != 1 or mark in '"\r\n ':
-            raise InvalidInput(f"The delimiter is one character such as ; or the word tab, not {self.delimiter!r}.")
+            raise InvalidInput("The delimiter is one character such as ; or the word tab.")
 
     def _check_encoding(self) -> None:
         if self.encoding is None:
@@ -91,7 +91,7 @@ class StatementOptions:
         except (LookupError, ValueError):
             known = False
         if not known:
-            raise InvalidInput(f"There is no text encoding {self.encoding!r}; try utf-8 or cp1252.")
+            raise InvalidInput("There is no text encoding of that name; try utf-8 or cp1252.")
 
     @property
     def delimiter_mark(self) -> str | None:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
 from charset_normalizer import from_bytes
 
-from app.errors import InvalidInput
+from app.errors import InvalidInput, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MAX_LINE = 1 << 20
+# Gzip makes a thousand bytes out of one; no statement is as large.
+MOST_UNPACKED_BYTES = 4 << 30
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _CHUNK = 1 << 20
 _HEAD = 1 << 16
@@ -77,6 +79,25 @@ class _Watched(RawIOBase):
         return count
 
 
+class _Limited(RawIOBase):
+    """What is unpacked from a file, up to MOST_UNPACKED_BYTES."""
+
+    def __init__(self, unpacked: gzip.GzipFile) -> None:
+        self._unpacked, self._count = unpacked, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = self._unpacked.readinto(buffer)
+        self._count += count
+        if self._count > MOST_UNPACKED_BYTES:
+            raise TooLarge(
+                f"Unpacked, the file is larger than the {MOST_UNPACKED_BYTES >> 30} GiB that are read; split it."
+            )
+        return count
+
+
 def clean_text(text: str) -> str:
     """Text without NULs, which PostgreSQL refuses, and without halves of surrogate pairs, which are no text."""
     return text if text.isascii() and "\0" not in text else _NO_TEXT.sub("", text)
@@ -92,6 +113,7 @@ def open_bytes(path: Path, progress: Callable[[int], None] | None = None) -> Ite
 
     Raises:
         InvalidInput: The file cannot be read or its compression is damaged.
+        TooLarge: Raised while it is read: it is compressed, and unpacked larger than MOST_UNPACKED_BYTES.
     """
     try:
         with path.open("rb") as stored:
@@ -100,7 +122,7 @@ def open_bytes(path: Path, progress: Callable[[int], None] | None = None) -> Ite
             source = BufferedReader(_Watched(stored, progress), _CHUNK) if progress else stored
             if packed:
                 with gzip.GzipFile(fileobj=source) as unpacked:
-                    yield unpacked
+                    yield BufferedReader(_Limited(unpacked), _CHUNK)
             else:
                 yield source
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -122,7 +144,7 @@ def open_text(path: Path, encoding: str, progress: Callable[[int], None] | None 
         try:
             yield text
         except UnicodeError:
-            raise InvalidInput(f"The file cannot be read as {encoding}; give another encoding.") from None
+            raise InvalidInput("The file cannot be read in that encoding; give another one.") from None
         finally:
             text.detach()
 
@@ -140,12 +162,11 @@ def read_lines(text: TextIO) -> Iterator[str]:
             yield clean_text(piece)
 
 
-def find_format(path: Path, name: str) -> str:
+def find_format(path: Path) -> str:
     """Tell from its first bytes what a file is.
 
     Args:
         path: The file.
-        name: What the person calls it.
 
     Returns:
         "csv" (any delimited text), "ofx" or "qif".
@@ -156,20 +177,22 @@ def find_format(path: Path, name: str) -> str:
     with open_bytes(path) as source:
         head = source.read(_HEAD)
     if not head.replace(b"\0", b"").strip():
-        raise InvalidInput(f"{name} is empty.")
+        raise InvalidInput("The file is empty.")
     for pattern, kind in _REFUSED:
         if pattern.match(head.removeprefix(codecs.BOM_UTF8)):
-            raise InvalidInput(f"{name} is {kind}, not a statement in CSV, OFX or QIF; export it as CSV and try again.")
+            raise InvalidInput(
+                f"The file is {kind}, not a statement in CSV, OFX or QIF; export it as CSV and try again."
+            )
     plain = head.replace(b"\0", b"").lstrip(codecs.BOM_UTF8 + codecs.BOM_UTF16_LE)
     if _OFX.search(plain[:4096]):
         return "ofx"
     if _QIF.match(plain):
         return "qif"
     if _XML.match(plain):
-        raise InvalidInput(f"{name} is an XML file that is not OFX; export the statement as CSV, OFX or QIF.")
+        raise InvalidInput("The file is an XML file that is not OFX; export the statement as CSV, OFX or QIF.")
     control = len(plain) - len(plain.translate(None, bytes(set(range(32)) - set(b"\t\n\r\f\v\x1a"))))
     if control * _RARE > len(plain):
-        raise InvalidInput(f"{name} is not a text file; export the statement as CSV, OFX or QIF and try again.")
+        raise InvalidInput("The file is not a text file; export the statement as CSV, OFX or QIF and try again.")
     return "csv"
 
 
