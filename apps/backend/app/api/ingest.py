@@ -85,10 +85,8 @@ class IngestForm(BaseModel):
 def ingest(
     form: Annotated[IngestForm, Form(media_type="multipart/form-data")], user_id: ActingUser, session: UserSession
 ) -> IngestAnswer | DryRunAnswer:
-    """Ingest a CSV, OFX, QFX or QIF file, plain or gzip; with `dry_run`, only say how it would be read.
-
-    A plain function, which the server runs in a thread: reading a large file must not hold up other requests.
-    """
+    """Ingest a CSV, OFX, QFX or QIF file, plain or gzip; with `dry_run`, only say how it would be read."""
+    # A plain function, which the server runs in a thread: reading a large file must not hold up other requests.
     name = Path(form.file.filename or "statement").name
     options = form.options()
     with tempfile.NamedTemporaryFile(prefix="lm-upload-") as upload:

@@ -84,7 +84,10 @@ def remove(
 
 def _show_under(name: str, into: str, user: str | None, *, is_there: bool) -> None:
     user_id = acting_user(user)
+    target = into
+    if is_there:
+        with session_for_user(user_id) as session:
+            target = categories.require_category(session, user_id, into)
     with session_for_user(user_id) as session:
-        target = categories.require_category(session, user_id, into) if is_there else into
         categories.rename_or_merge(session, user_id, name, target)
     results.print(f"{name!r} is shown as {target!r} from now on; `lm categories undo {name!r}` takes that back.")

@@ -85,7 +85,8 @@ def _named_columns(pairs: list[str]) -> dict[str, str]:
 
 def _show_result(path: Path, result: IngestResult, *, as_json: bool) -> None:
     if as_json:
-        results.print_json(json.dumps({"file": path.name} | asdict(result)), indent=None)
+        counted = {key: value for key, value in asdict(result).items() if key != "held_back"}
+        results.print_json(json.dumps({"file": path.name} | counted), indent=None)
         return
     table = Table("file", "rows", "inserted", "duplicates", "rejected", "labels")
     counts = (result.rows, result.inserted, result.duplicates, result.rejected, result.labels)
