@@ -23,7 +23,7 @@ async def check_readiness(revision: str) -> None:
         revision: What the schema was brought to when the process started.
 
     Raises:
-        DatabaseUnavailable: They cannot, for now.
+        DatabaseUnavailable: They cannot.
     """
     # Not the driver's words: they name hosts and roles, and anybody may ask.
     silent = DatabaseUnavailable("The database does not answer.")

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from app.config import get_settings
 from app.db import session_for_user
+from app.main import create_app
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 
@@ -77,3 +80,14 @@ def labelled(ledger: Ledger) -> Ledger:
         "2025-01-21,CORNER SHOP,-4.00,card,Household",
     )
     return ledger
+
+
+@pytest.fixture
+def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    """A program on this machine, trusted."""
+    assert database
+    monkeypatch.setenv("LM_LOCAL_TRUST", "true")
+    get_settings.cache_clear()
+    with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
+        yield client
+    get_settings.cache_clear()

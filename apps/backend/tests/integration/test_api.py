@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,21 +17,7 @@ from app.services.credentials import new_token
 from app.services.ingest import loading
 from app.services.installation import ensure_user
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 STATEMENT = "date,description,amount,category\n2025-03-03,SQ *BLUE BTL 0047 OAKLND,-4.50,Eating out\n"
-
-
-@pytest.fixture
-def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A program on this machine, trusted."""
-    assert database
-    monkeypatch.setenv("LM_LOCAL_TRUST", "true")
-    get_settings.cache_clear()
-    with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
-        yield client
-    get_settings.cache_clear()
 
 
 def post(client: TestClient, content: str = STATEMENT, **fields: Any) -> Any:

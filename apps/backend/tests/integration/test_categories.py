@@ -17,7 +17,6 @@ from app.cli import categories as cli
 from app.config import get_settings
 from app.db import get_engine, session_for_user
 from app.errors import Conflict, InvalidInput, LedgermillError, NotFound
-from app.main import create_app
 from app.services import default_categories, installation, rules
 from app.services.categories import (
     Category,
@@ -37,7 +36,7 @@ from app.services.rules import RuleDraft
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     import psycopg
@@ -622,17 +621,6 @@ def carry_out(session: Session, user_id: int, change: tuple[str, str, str]) -> N
 
 
 # --- the two doors ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    assert database
-    monkeypatch.setenv("LM_LOCAL_TRUST", "true")
-    get_settings.cache_clear()
-    with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
-        yield client
-    monkeypatch.undo()
-    get_settings.cache_clear()
 
 
 def test_the_api_adds_merges_undoes_and_removes(client: TestClient) -> None:

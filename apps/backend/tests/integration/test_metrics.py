@@ -158,17 +158,6 @@ def test_whatever_stands_in_help_and_labels_is_read_back_as_it_was() -> None:
     assert [sample.value for sample in families["a_test_seconds"].samples] == [2, float("inf"), 2]
 
 
-@pytest.fixture
-def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A program on this machine, trusted."""
-    assert database
-    monkeypatch.setenv("LM_LOCAL_TRUST", "true")
-    get_settings.cache_clear()
-    with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
-        yield client
-    get_settings.cache_clear()
-
-
 def test_a_request_is_counted_and_timed_by_its_routes_template(client: TestClient) -> None:
     before = own_series()
     assert client.get("/features/12").status_code == 404

@@ -20,7 +20,6 @@ from typer.testing import CliRunner
 from app.config import get_settings
 from app.db import driver_connection, get_engine, session_for_user
 from app.errors import Conflict, InvalidInput, NotFound
-from app.main import create_app
 from app.services import learnt_cache, rules
 from app.services.credentials import new_token
 from app.services.ingest import ingest_statement
@@ -30,7 +29,6 @@ from app.services.merchants import list_merchants, rename_merchant
 from app.services.rules import RuleDraft, store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -548,17 +546,6 @@ def test_proposals_come_from_a_person_s_labels_where_no_rule_decides_yet(owner: 
 
 
 # --- the doors ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """A program on this machine, trusted."""
-    assert database
-    monkeypatch.setenv("LM_LOCAL_TRUST", "true")
-    get_settings.cache_clear()
-    with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
-        yield client
-    get_settings.cache_clear()
 
 
 @pytest.fixture

@@ -211,7 +211,9 @@ def test_a_pattern_that_cannot_be_used_is_refused_with_what_is_not_supported(pat
     "pattern", ["a|b", "(?x)a # the shop", r"\bnetto\b", r"^.{3,40}\d{4}$", "(?-i)NETTO", r"\w{20}"]
 )
 def test_patterns_as_people_write_them_are_accepted(pattern: str) -> None:
-    check_patterns(condition(text(pattern, "regex")))
+    asks = condition(text(pattern, "regex"))
+    check_patterns(asks)
+    assert asks.conditions[0].model_dump()["value"] == pattern
 
 
 def test_the_highest_priority_wins_and_of_equal_ones_the_oldest() -> None:
