@@ -36,6 +36,7 @@ $(READY): $(LOCK) $(BACKEND)/pyproject.toml
 lock: ## Pin every dependency again, with hashes, into the requirements files
 	cd $(BACKEND) && uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 	cd $(BACKEND) && uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --extra dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	cd $(BACKEND) && uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --group mlflow -o requirements-mlflow.txt
 
 .PHONY: demo
 demo: $(READY) ## Run the whole loop on the shipped sample, or on DATA=file.csv.gz
@@ -44,6 +45,17 @@ demo: $(READY) ## Run the whole loop on the shipped sample, or on DATA=file.csv.
 .PHONY: serve
 serve: $(READY) ## The API on 127.0.0.1:8000
 	LM_LOCAL_TRUST="$${LM_LOCAL_TRUST:-true}" lm serve
+
+# In an environment of its own, for the full MLflow wants older libraries than we do. The address of its database is
+# handed over where other users of the machine cannot read it.
+.PHONY: mlflow
+mlflow: $(READY) ## MLflow's pages about trainings and models on 127.0.0.1:5000; PORT=n for another
+	@test -x $(VENV)/mlflow/bin/python || $(PYTHON) -m venv $(VENV)/mlflow
+	uv pip sync --quiet --python $(VENV)/mlflow/bin/python --require-hashes --compile-bytecode $(BACKEND)/requirements-mlflow.txt
+	lm db up
+	MLFLOW_BACKEND_STORE_URI="$$(python -c 'from app.ml.tracking_database import ensure_tracking_database as url; print(url().render_as_string(hide_password=False))')"; \
+		export MLFLOW_BACKEND_STORE_URI MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false; \
+		exec $(VENV)/mlflow/bin/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
 .PHONY: check
 check: $(READY) ## Format, lint, types, layers, SQL
