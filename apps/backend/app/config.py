@@ -5,12 +5,29 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY_ROOT = Path(__file__).resolve().parents[3]
 BACKEND_DIR = REPOSITORY_ROOT / "apps" / "backend"
 WAREHOUSE_DIR = REPOSITORY_ROOT / "warehouse"
+
+
+class LabelWeights(BaseModel):
+    """How much a label counts in training, by where it came from.
+
+    The warehouse's vars `sample_weight_*` have the same defaults; a test holds the two together.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    human: float = Field(default=3.0, gt=0, allow_inf_nan=False)
+    rule: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    import_: float = Field(default=0.5, gt=0, allow_inf_nan=False, alias="import")
+
+    def by_source(self) -> dict[str, float]:
+        """Return the weight of each source of labels."""
+        return self.model_dump(by_alias=True)
 
 
 class Settings(BaseSettings):
@@ -29,6 +46,8 @@ class Settings(BaseSettings):
     """URL of the role lm_app where it is managed elsewhere."""
     jobs_database_url: str | None = None
     """URL of the role lm_jobs where it is managed elsewhere."""
+    mlflow_database_url: str | None = None
+    """URL of MLflow's database; unset: one of its own, made on the server of the ledger's."""
     data_dir: Path = REPOSITORY_ROOT / ".data"
     """The embedded database and whatever else must survive."""
     build_dir: Path = REPOSITORY_ROOT / "build"
@@ -37,6 +56,8 @@ class Settings(BaseSettings):
     """Where `lm db up` writes dbt's profiles.yml."""
     db_port: int | None = None
     """Port of the embedded server; unset: a free one, chosen once and kept."""
+    label_weights: LabelWeights = LabelWeights()
+    """How much a label counts in training, by its source."""
     local_user: str = "local"
     """The user that the command line acts as, and who is added where there is none when the API starts."""
     local_trust: bool = False

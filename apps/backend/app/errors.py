@@ -102,3 +102,10 @@ class DatabaseUnavailable(LedgermillError):
     status = 503
     title = "Database unavailable"
     exit_code = 3
+
+
+class ArtefactRefused(LedgermillError):
+    """A model's file is not, byte for byte, what was registered, or is none that this version opens."""
+
+    title = "Model refused"
+    exit_code = 4

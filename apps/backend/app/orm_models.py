@@ -23,7 +23,15 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, TSTZMULTIRANGE
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column, relationship
 
 from app.db import Base
-from app.ml.models import MONEY, TIMESTAMPTZ, MLFeature, MLTrainingRun, TransactionLabel
+from app.ml.models import (
+    MONEY,
+    TIMESTAMPTZ,
+    MLFeature,
+    MLTrainingRun,
+    ModelDeployment,
+    ModelVersion,
+    TransactionLabel,
+)
 
 __all__ = [
     "Category",
@@ -35,6 +43,8 @@ __all__ = [
     "MLFeature",
     "MLTrainingRun",
     "MerchantAlias",
+    "ModelDeployment",
+    "ModelVersion",
     "Rule",
     "RuleApplication",
     "RuleApplicationLabel",

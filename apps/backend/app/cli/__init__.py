@@ -15,6 +15,7 @@ from app.cli import (
     demo,
     ingest,
     merchants,
+    models,
     rules,
     sample,
     serve,
@@ -45,6 +46,7 @@ app.command()(backtest.backtest)
 app.add_typer(categories.app, name="categories")
 app.add_typer(db.app, name="db")
 app.add_typer(merchants.app, name="merchants")
+app.add_typer(models.app, name="models")
 app.add_typer(rules.app, name="rules")
 app.add_typer(token.app, name="token")
 app.add_typer(transactions.app, name="transactions")

@@ -1,4 +1,4 @@
-"""The three tables that machine learning reads and writes."""
+"""The tables that machine learning reads and writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Numeric, SmallInteger, Text, func
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Numeric, SmallInteger, Text, func
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -62,9 +62,15 @@ class MLFeature(Base):
 
 
 class MLTrainingRun(Base):
-    """One training, successful or not."""
+    """One training, successful or not.
+
+    Attributes:
+        user_id: Whose own category set was trained on; null for the installation's shared one.
+        status: Whether it runs, succeeded, failed, or made a model that the gate refused.
+    """
 
     __tablename__ = "ml_training_runs"
+    __table_args__ = (CheckConstraint("status IN ('running', 'succeeded', 'failed', 'refused')", name="status"),)
 
     run_id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     started_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), index=True)
@@ -80,3 +86,60 @@ class MLTrainingRun(Base):
     as_of: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
     dataset_hash: Mapped[str | None] = mapped_column(Text)
     metrics: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")
+    status: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class ModelVersion(Base):
+    """A trained model that can be deployed, in the registry under the same number.
+
+    Attributes:
+        version: MLflow's number of `transaction-category`; category sets share the numbers.
+        user_id: Whose own category set it serves; null for the installation's shared one.
+        sha256: Of the artefact's bytes, in hexadecimal.
+        artefact_name: Where the artefact is below the registry's folder.
+        recipe: What the model was built with; a refresh has the recipe of the model that it replaces.
+    """
+
+    __tablename__ = "model_versions"
+    __table_args__ = (CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="hash"),)
+
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("ml_training_runs.run_id"), index=True)
+    sha256: Mapped[str] = mapped_column(Text)
+    artefact_name: Mapped[str] = mapped_column(Text, unique=True)
+    mlflow_run_id: Mapped[str] = mapped_column(Text)
+    recipe: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+
+
+class ModelDeployment(Base):
+    """One decision about a model: rows are added and never changed, and they alone say what is champion.
+
+    Attributes:
+        user_id: Whose own category set it was about; null for the installation's shared one.
+        role: What the version became, ceased to be or was refused as.
+        replaced_version: What had the role before; null where nothing had.
+        actor: Who decided: a person, or the program that did.
+    """
+
+    __tablename__ = "model_deployments"
+    __table_args__ = (
+        CheckConstraint("role IN ('champion', 'challenger')", name="role"),
+        CheckConstraint("action IN ('promote', 'rollback', 'challenge', 'withdraw', 'refuse')", name="action"),
+        Index(None, "user_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    role: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(ForeignKey("model_versions.version", ondelete="CASCADE"), index=True)
+    replaced_version: Mapped[int | None] = mapped_column(
+        ForeignKey("model_versions.version", ondelete="CASCADE"), index=True
+    )
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())

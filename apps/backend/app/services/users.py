@@ -17,6 +17,7 @@ from app.config import get_settings
 from app.db import session_for_user
 from app.errors import Conflict, InvalidInput, NotFound, NotSignedIn
 from app.services.credentials import end_session, new_session
+from app.services.model_aliases import forget_models_after_commit
 from app.services.rate_limit import spend
 
 if TYPE_CHECKING:
@@ -118,9 +119,12 @@ def find_user(session: Session, name: str) -> int:
 def remove_user(session: Session, user_id: int) -> None:
     """Erase somebody with all they own; their suggestions stay without a name. For a session of the role lm_jobs.
 
+    Models of their own categories go from MLflow and from the disk when the session commits.
+
     Raises:
         NotFound: There is no such user.
     """
+    forget_models_after_commit(session, user_id)
     erased = session.execute(text("DELETE FROM users WHERE id = :id RETURNING id"), {"id": user_id})
     if erased.one_or_none() is None:
         raise NotFound("There is no such user; `lm user list` shows those there are.")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.config import get_settings
-from app.db import session_for_user
+from app.db import session_for_jobs, session_for_user
 from app.main import create_app
+from app.ml.artefact import encode_artefact
+from app.ml.registry import TrainingRecord, log_training
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
+from app.services.model_versions import add_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,3 +96,32 @@ def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClien
     with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
         yield client
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def make_version(database: str) -> Callable[[int | None], int]:
+    """Register a model of a category set, as a training does, and give its version."""
+    assert database
+    made = count()
+
+    def register(category_set: int | None = None) -> int:
+        header = {
+            "recipe": "logistic-1",
+            "classes": ["Fuel", "Groceries"],
+            "input_schema": {"norm_desc": "String"},
+            "libraries": {"numpy": np.__version__},
+        }
+        artefact = encode_artefact({"weights": np.array([float(next(made))])}, header)
+        record = TrainingRecord(category_set, "d" * 64, {"seed": 7}, {"accuracy": 0.9}, artefact)
+        with session_for_jobs() as session:
+            add_run = text("""
+                INSERT INTO ml_training_runs (status, user_id, seed, accuracy, f1_macro, as_of, metrics)
+                VALUES ('succeeded', :user_id, 7, 0.9, 0.8, '2025-06-01Z', '{"ece": 0.02, "gate": {"passed": true}}')
+                RETURNING run_id
+            """)
+            run_id = session.execute(add_run, {"user_id": category_set}).scalar_one()
+            registered = log_training(record)
+            add_version(session, category_set, run_id, registered)
+        return registered.version
+
+    return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from typing import Literal
 
 import psycopg
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from app.db import database_url, get_db, get_engine, session_for_user
+from app.db import database_url, get_db, get_engine, session_for_jobs, session_for_user
 from app.orm_models import Transaction
 from app.services import installation
 
@@ -147,6 +148,65 @@ def test_a_request_gives_its_category_neither_to_all_nor_to_another_user(
         session.execute(statement, {"other": three_categories[1]} if owner == ":other" else {})
 
 
+@pytest.fixture
+def three_models(two_users: tuple[int, int], admin_connection: psycopg.Connection) -> tuple[int, int]:
+    """A champion of each user's own category set, and one of the shared set, whose version is 3."""
+    for version, owner in enumerate([*two_users, None], start=1):
+        admin_connection.execute(
+            """
+            WITH run AS (
+                INSERT INTO ml_training_runs (status, user_id) VALUES ('succeeded', %(owner)s) RETURNING run_id
+            ), version AS (
+                INSERT INTO model_versions (version, user_id, run_id, sha256, artefact_name, mlflow_run_id, recipe)
+                SELECT %(version)s, %(owner)s, run_id, repeat('0', 64), %(version)s::text, 'x', 'x' FROM run
+            )
+            INSERT INTO model_deployments (user_id, role, action, version, actor, reason)
+            VALUES (%(owner)s, 'champion', 'promote', %(version)s, 'x', 'x')
+            """,
+            {"owner": owner, "version": version},
+        )
+    return two_users
+
+
+@pytest.mark.parametrize("table", ["model_versions", "model_deployments"])
+def test_a_request_sees_its_user_s_models_and_the_shared_ones(three_models: tuple[int, int], table: str) -> None:
+    for user_id, expected in zip(three_models, [{1, 3}, {2, 3}], strict=True):
+        with session_for_user(user_id) as session:
+            assert set(session.scalars(text(f"SELECT version FROM {table}"))) == expected
+
+
+@pytest.mark.parametrize("role", ["app", "jobs"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE model_deployments SET version = 3",
+        "DELETE FROM model_deployments",
+        "UPDATE model_versions SET sha256 = repeat('1', 64)",
+        "DELETE FROM model_versions",
+        "TRUNCATE model_deployments",
+    ],
+)
+def test_nobody_rewrites_what_was_decided_about_models(
+    three_models: tuple[int, int], role: Literal["app", "jobs"], statement: str
+) -> None:
+    with (
+        pytest.raises(ProgrammingError, match="permission denied"),
+        Session(get_engine(role), info={"user_id": three_models[0]}) as session,
+        session.begin(),
+    ):
+        session.execute(text(statement))
+
+
+def test_with_a_user_go_their_models_and_no_others(
+    three_models: tuple[int, int], admin_connection: psycopg.Connection
+) -> None:
+    with session_for_jobs() as session:
+        session.execute(text("DELETE FROM users WHERE id = :id"), {"id": three_models[0]})
+    for table in ("ml_training_runs", "model_versions", "model_deployments"):
+        left = admin_connection.execute(f"SELECT user_id FROM {table}".encode()).fetchall()
+        assert set(left) == {(three_models[1],), (None,)}, table
+
+
 def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[int, int]) -> None:
     pid = text("SELECT pg_backend_pid()")
     get_engine("app").dispose()  # of several connections the pool could give another one next
@@ -179,6 +239,10 @@ def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[i
         "UPDATE suggestion_events SET candidates = '[]'",
         "DELETE FROM suggestion_feedback",
         "INSERT INTO shared_merchant_priors VALUES ('x', 'x', 3, 3)",
+        """
+        INSERT INTO model_deployments (user_id, role, action, version, actor, reason)
+        VALUES (:other, 'champion', 'promote', 1, 'x', 'x')
+        """,
         "UPDATE label_events SET label = 'x'",
         "DELETE FROM label_events",
         "SELECT * FROM ml_training_runs",
@@ -202,8 +266,8 @@ def test_every_table_of_users_rows_has_row_level_security_on(admin_connection: p
         SELECT relname FROM pg_class
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND NOT relrowsecurity ORDER BY relname
     """).fetchall()
-    # These hold nothing that is anybody's: requests have no grant on the first two, and the last counts users.
-    assert [name for (name,) in unguarded] == ["alembic_version", "ml_training_runs", "shared_merchant_priors"]
+    # These hold nothing that is anybody's: requests have no grant on the first, and the last counts users.
+    assert [name for (name,) in unguarded] == ["alembic_version", "shared_merchant_priors"]
 
 
 def test_get_db_gives_the_local_user_s_session(

@@ -28,7 +28,7 @@ SPECIFIED = {
     ],
     "ml_training_runs": [
         "run_id", "started_at", "finished_at", "feature_count", "train_size", "test_size", "f1_macro", "accuracy",
-        "class_count", "model_uri", "notes", "as_of", "dataset_hash", "metrics",
+        "class_count", "model_uri", "notes", "as_of", "dataset_hash", "metrics", "status", "user_id", "seed",
     ],
 }  # fmt: skip
 

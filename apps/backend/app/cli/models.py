@@ -1,0 +1,214 @@
+"""`lm models`: the trained models of a user's categories, and which of them is champion."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from app.cli.output import note, results
+from app.cli.who import User, acting_user
+from app.db import session_for_jobs
+from app.services import deployments
+from app.services.model_aliases import mirror_aliases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from app.services.deployments import Deployment, VersionDetails, VersionRow
+
+app = typer.Typer(help="List the trained models, and say which is champion.", no_args_is_help=True)
+
+Version = Annotated[
+    int, typer.Argument(metavar="VERSION", min=1, max=2**63 - 1, help="Its number, as `lm models list` shows it.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str | None, typer.Option(help="Why; kept in the history.")]
+By = Annotated[str | None, typer.Option(help="Who decides; default: the user of this computer.")]
+
+NO_MODEL = "No model yet: `lm train` makes one."
+SHOWN_CLASSES = 12
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False, user: User = None) -> None:
+    """List the models of a user's categories, the latest first."""
+    user_id = acting_user(user)
+    mirror_aliases()
+    with session_for_jobs() as session:
+        versions = deployments.list_versions(session, deployments.category_set_of(session, user_id))
+    if as_json:
+        _print_json([asdict(version) for version in versions])
+    elif not versions:
+        results.print(NO_MODEL)
+    else:
+        results.print(_table_of_versions(versions))
+
+
+@app.command()
+def show(version: Version, *, as_json: AsJson = False, user: User = None) -> None:
+    """Show what a model was made from, how good it is, and what was decided about it."""
+    user_id = acting_user(user)
+    with session_for_jobs() as session:
+        details = deployments.show_version(session, deployments.category_set_of(session, user_id), version)
+    if as_json:
+        _print_json(asdict(details))
+        return
+    results.print(_table_of_facts(details))
+    if details.metrics:
+        results.print(_table_of_metrics(details.metrics))
+    if details.deployments:
+        results.print(_table_of_decisions(details.deployments))
+    if details.refusal:
+        note("Refused:", details.refusal, style="bold red")
+
+
+@app.command()
+def promote(version: Version, *, reason: Reason = None, by: By = None, user: User = None) -> None:
+    """Make a model champion. Its file is checked first; a broken one is refused and the old champion stays."""
+    user_id = acting_user(user)
+    decision = {"actor": by or _os_user(), "reason": reason or _ask_reason()}
+    with session_for_jobs() as session:
+        category_set = deployments.category_set_of(session, user_id)
+        made = deployments.promote(session, category_set, version, **decision)
+    mirror_aliases()
+    _report(made)
+
+
+@app.command()
+def rollback(*, reason: Reason = None, by: By = None, user: User = None) -> None:
+    """Go back to the model that the champion replaced; once more, further back."""
+    user_id = acting_user(user)
+    decision = {"actor": by or _os_user(), "reason": reason or _ask_reason()}
+    with session_for_jobs() as session:
+        made = deployments.rollback(session, deployments.category_set_of(session, user_id), **decision)
+    mirror_aliases()
+    _report(made)
+
+
+@app.command()
+def history(*, as_json: AsJson = False, user: User = None) -> None:
+    """List what became champion or challenger or was refused, when, by whom and why, the latest first."""
+    user_id = acting_user(user)
+    with session_for_jobs() as session:
+        decisions = deployments.history(session, deployments.category_set_of(session, user_id))
+    if as_json:
+        _print_json([asdict(decision) for decision in decisions])
+    elif not decisions:
+        results.print("Nothing was decided yet: `lm models promote VERSION` makes a model champion.")
+    else:
+        results.print(_table_of_decisions(decisions))
+
+
+def _report(made: Deployment) -> None:
+    before = "" if made.replaced_version is None else f"; it was version {made.replaced_version}"
+    results.print(f"Version {made.version} is the champion now{before}.", soft_wrap=True)
+
+
+def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
+    table = Table("version", "is", "recipe", "known until", "trained on", "accuracy", "macro-F1", "made", "run")
+    for row in versions:
+        table.add_row(
+            str(row.version),
+            row.role or "",
+            _one_line(row.recipe),
+            f"{row.as_of:%Y-%m-%d}" if row.as_of else "",
+            f"{row.train_size:,}" if row.train_size is not None else "",
+            _ratio(row.accuracy),
+            _ratio(row.f1_macro),
+            f"{row.created_at:%Y-%m-%d %H:%M}",
+            row.status,
+        )
+    return table
+
+
+def _table_of_facts(details: VersionDetails) -> Table:
+    row, card = details.row, details.card or {}
+    classes = card.get("classes", [])
+    more = len(classes) - SHOWN_CLASSES
+    facts = {
+        "version": str(row.version),
+        "is": row.role or "neither champion nor challenger",
+        "recipe": row.recipe,
+        "training": f"run {row.run_id}, {row.status}" + (f", seed {details.seed}" if details.seed is not None else ""),
+        "known until": f"{row.as_of:%Y-%m-%d %H:%M %Z}" if row.as_of else "",
+        "data": details.dataset_hash or "",
+        "file": row.artefact_name,
+        "SHA-256": row.sha256,
+        "MLflow's run": row.mlflow_run_id,
+        "classes": ", ".join(map(str, classes[:SHOWN_CLASSES])) + (f" and {more:,} more" if more > 0 else ""),
+        "input": _pairs(card.get("input_schema", {}), ": "),
+        "libraries": _pairs(card.get("libraries", {}), " "),
+        "notes": details.notes or "",
+    }
+    table = Table("what", "value", show_header=False)
+    for name, value in facts.items():
+        if value:
+            table.add_row(name, _one_line(value))
+    return table
+
+
+def _table_of_metrics(metrics: dict[str, Any]) -> Table:
+    """Show single numbers and words; curves and tables are in the report and in --json."""
+    table = Table("measured", "value")
+    for name, value in _flat(metrics):
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        table.add_row(_one_line(name), _one_line(shown))
+    return table
+
+
+def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float | str):
+            yield f"{prefix}{name}", value
+
+
+def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
+    table = Table("when", "decision", "version", "instead of", "by", "why")
+    for each in decisions:
+        table.add_row(
+            f"{each.created_at:%Y-%m-%d %H:%M}",
+            each.action,
+            str(each.version),
+            "" if each.replaced_version is None else str(each.replaced_version),
+            _one_line(each.actor),
+            _one_line(each.reason),
+        )
+    return table
+
+
+def _pairs(pairs: Any, between: str) -> str:
+    return ", ".join(f"{name}{between}{value}" for name, value in pairs.items()) if isinstance(pairs, dict) else ""
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
+
+
+def _one_line(text: str) -> str:
+    """Keep what people and banks wrote from steering the terminal or breaking a row."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _ask_reason() -> str:
+    if not sys.stdin.isatty():
+        return "By hand."
+    return str(typer.prompt("Why", default="By hand.", err=True))
+
+
+def _os_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def _print_json(document: Any) -> None:
+    results.print_json(json.dumps(document, default=str), indent=None)

@@ -1,0 +1,315 @@
+"""Which model is champion and which is challenger, who decided so, and going back.
+
+`model_deployments` is the one truth: the last row of a category set and role that is no refusal. A change is one row in
+one transaction, so there is never a moment without an answer. MLflow's aliases mirror it.
+
+A category set is identified by the user whose own it is, or None for the installation's shared set. The functions take
+a session of the role lm_jobs; `current` and `history` one of a request, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sqlalchemy import text
+
+from app.errors import ArtefactRefused, Conflict, InvalidInput
+from app.ml.registry import CARD_FIELDS
+from app.services.model_versions import open_version, require_version
+from app.services.storable_text import storable
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from sqlalchemy.orm import Session
+
+Role = Literal["champion", "challenger"]
+Action = Literal["promote", "rollback", "challenge", "withdraw", "refuse"]
+
+LONGEST_TEXT: Final = 1000
+
+# What each action is about.
+_ROLES: Final[dict[Action, Role]] = {
+    "promote": "champion",
+    "rollback": "champion",
+    "refuse": "champion",
+    "challenge": "challenger",
+    "withdraw": "challenger",
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One decision: what became of which version, who decided it, when and why."""
+
+    id: int
+    role: Role
+    action: Action
+    version: int
+    replaced_version: int | None
+    actor: str
+    reason: str
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class Current:
+    """What a category set is served by; None where there is nothing."""
+
+    champion: int | None
+    challenger: int | None
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A version as a list shows it.
+
+    Attributes:
+        role: What it is at the moment, if anything.
+        as_of: The moment of its training set.
+        accuracy: On its test rows, 0 to 1, as is f1_macro.
+    """
+
+    version: int
+    recipe: str
+    role: Role | None
+    run_id: int
+    status: str
+    as_of: dt.datetime | None
+    train_size: int | None
+    accuracy: float | None
+    f1_macro: float | None
+    sha256: str
+    artefact_name: str
+    mlflow_run_id: str
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class VersionDetails:
+    """A version with what its file says about itself, what its training measured, and what was decided about it.
+
+    Attributes:
+        card: The header's recipe, classes, input_schema and libraries; None if the file is refused.
+        refusal: Why the file is refused; None if it is what was registered.
+    """
+
+    row: VersionRow
+    dataset_hash: str | None
+    seed: int | None
+    notes: str | None
+    metrics: dict[str, Any]
+    card: dict[str, Any] | None
+    refusal: str | None
+    deployments: tuple[Deployment, ...]
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def category_set_of(session: Session, user_id: int) -> int | None:
+    """Return which category set a user has: their own, by their id, or the shared one."""
+    own = text("SELECT own_categories FROM users WHERE id = :id")
+    return user_id if session.execute(own, {"id": user_id}).scalar_one_or_none() else None
+
+
+def history(session: Session, category_set: int | None) -> list[Deployment]:
+    """List every decision about a category set, the latest first."""
+    rows = session.execute(
+        text("""
+            SELECT id, role, action, version, replaced_version, actor, reason, created_at
+            FROM model_deployments WHERE user_id IS NOT DISTINCT FROM :user_id ORDER BY id DESC
+        """),
+        {"user_id": category_set},
+    )
+    return [Deployment(**row) for row in rows.mappings()]
+
+
+def current(session: Session, category_set: int | None) -> Current:
+    """Say what is champion and what is challenger."""
+    rows = session.execute(
+        text("""
+            SELECT DISTINCT ON (role) role, CASE WHEN action <> 'withdraw' THEN version END AS version
+            FROM model_deployments
+            WHERE user_id IS NOT DISTINCT FROM :user_id AND action <> 'refuse'
+            ORDER BY role, id DESC
+        """),
+        {"user_id": category_set},
+    )
+    roles = {row.role: row.version for row in rows}
+    return Current(champion=roles.get("champion"), challenger=roles.get("challenger"))
+
+
+def list_versions(session: Session, category_set: int | None) -> list[VersionRow]:
+    """List the versions of a category set, the latest first."""
+    roles = current(session, category_set)
+    rows = session.execute(
+        text("""
+            SELECT
+                version, recipe, run_id, status, as_of, train_size, accuracy, f1_macro, sha256, artefact_name,
+                mlflow_run_id, model_versions.created_at
+            FROM model_versions INNER JOIN ml_training_runs USING (run_id)
+            WHERE model_versions.user_id IS NOT DISTINCT FROM :user_id ORDER BY version DESC
+        """),
+        {"user_id": category_set},
+    )
+    return [VersionRow(role=_role_of(roles, row["version"]), **row) for row in rows.mappings()]
+
+
+def show_version(session: Session, category_set: int | None, version: int) -> VersionDetails:
+    """Return all that is known of a version.
+
+    Raises:
+        NotFound: The category set has no such version.
+    """
+    require_version(session, category_set, version)
+    row = next(row for row in list_versions(session, category_set) if row.version == version)
+    find = text("SELECT dataset_hash, seed, notes, metrics FROM ml_training_runs WHERE run_id = :run_id")
+    run = session.execute(find, {"run_id": row.run_id}).one()
+    card, refusal = None, None
+    try:
+        header = open_version(session, category_set, version).header
+        card = {field: header[field] for field in CARD_FIELDS}
+    except ArtefactRefused as error:
+        refusal = str(error)
+    decisions = [each for each in history(session, category_set) if version in (each.version, each.replaced_version)]
+    return VersionDetails(row, run.dataset_hash, run.seed, run.notes, run.metrics, card, refusal, tuple(decisions))
+
+
+# --- deciding -------------------------------------------------------------------------------------------------------
+
+
+def promote(session: Session, category_set: int | None, version: int, *, actor: str, reason: str) -> Deployment:
+    """Make a version champion. Its file is read first; if it is not what was registered, the old champion stays.
+
+    Raises:
+        ArtefactRefused: The version's file is missing, changed or of another format.
+        Conflict: It is champion already.
+        NotFound: The category set has no such version.
+    """
+    _lock(session, category_set)
+    open_version(session, category_set, version)
+    roles = current(session, category_set)
+    if roles.champion == version:
+        raise Conflict(f"Version {version} is the champion already.")
+    if roles.challenger == version:
+        _decide(session, category_set, "withdraw", version, None, actor, "It becomes champion.")
+    return _decide(session, category_set, "promote", version, roles.champion, actor, reason)
+
+
+def challenge(session: Session, category_set: int | None, version: int, *, actor: str, reason: str) -> Deployment:
+    """Make a version challenger, in place of whichever was.
+
+    Raises:
+        ArtefactRefused: The version's file is missing, changed or of another format.
+        Conflict: It is champion or challenger already.
+        NotFound: The category set has no such version.
+    """
+    _lock(session, category_set)
+    open_version(session, category_set, version)
+    roles = current(session, category_set)
+    role = _role_of(roles, version)
+    if role is not None:
+        raise Conflict(f"Version {version} is the {role} already.")
+    return _decide(session, category_set, "challenge", version, roles.challenger, actor, reason)
+
+
+def withdraw(session: Session, category_set: int | None, *, actor: str, reason: str) -> Deployment:
+    """Let the challenger be none any more.
+
+    Raises:
+        Conflict: There is none.
+    """
+    _lock(session, category_set)
+    challenger = current(session, category_set).challenger
+    if challenger is None:
+        raise Conflict("There is no challenger to withdraw.")
+    return _decide(session, category_set, "withdraw", challenger, None, actor, reason)
+
+
+def record_refusal(session: Session, category_set: int | None, version: int, *, actor: str, reason: str) -> Deployment:
+    """Keep that a version was not let become champion, and why. It changes nothing else.
+
+    Raises:
+        NotFound: The category set has no such version.
+    """
+    _lock(session, category_set)
+    require_version(session, category_set, version)
+    return _decide(session, category_set, "refuse", version, None, actor, reason)
+
+
+def rollback(session: Session, category_set: int | None, *, actor: str, reason: str) -> Deployment:
+    """Go back to what the champion replaced when it was promoted; again, further back.
+
+    Raises:
+        ArtefactRefused: That version's file is missing, changed or of another format; the champion stays.
+        Conflict: There is nothing to go back to.
+    """
+    _lock(session, category_set)
+    promoted: list[int] = []
+    for each in reversed(history(session, category_set)):
+        if each.action == "promote":
+            promoted.append(each.version)
+        elif each.action == "rollback":
+            promoted.pop()
+    if not promoted:
+        raise Conflict("There is no champion to go back from; `lm models promote VERSION` makes one.")
+    champion, *before = reversed(promoted)
+    if not before:
+        raise Conflict(f"Version {champion} replaced no other, so there is nothing to go back to.")
+    open_version(session, category_set, before[0])
+    return _decide(session, category_set, "rollback", before[0], champion, actor, reason)
+
+
+# --- parts --------------------------------------------------------------------------------------------------------
+
+
+def _lock(session: Session, category_set: int | None) -> None:
+    """Let one transaction at a time decide about a category set."""
+    lock = text("SELECT pg_advisory_xact_lock(hashtextextended('model deployments ' || :category_set, 0))")
+    session.execute(lock, {"category_set": "shared" if category_set is None else str(category_set)})
+
+
+def _role_of(roles: Current, version: int) -> Role | None:
+    if version == roles.champion:
+        return "champion"
+    return "challenger" if version == roles.challenger else None
+
+
+def _decide(
+    session: Session,
+    category_set: int | None,
+    action: Action,
+    version: int,
+    replaced_version: int | None,
+    actor: str,
+    reason: str,
+) -> Deployment:
+    values: dict[str, Any] = {
+        "role": _ROLES[action],
+        "action": action,
+        "version": version,
+        "replaced_version": replaced_version,
+        "actor": _sentence(actor, "who decides"),
+        "reason": _sentence(reason, "the reason"),
+    }
+    added = session.execute(
+        text("""
+            INSERT INTO model_deployments (user_id, role, action, version, replaced_version, actor, reason)
+            VALUES (:user_id, :role, :action, :version, :replaced_version, :actor, :reason) RETURNING id, created_at
+        """),
+        values | {"user_id": category_set},
+    ).one()
+    return Deployment(id=added.id, created_at=added.created_at, **values)
+
+
+def _sentence(given: str, what: str) -> str:
+    """Return a text that says something and can be stored."""
+    try:
+        said = storable(given).strip()
+    except ValueError:
+        said = ""
+    if not 0 < len(said) <= LONGEST_TEXT:
+        raise InvalidInput(f"Say {what} in 1 to {LONGEST_TEXT:,} characters.")
+    return said
