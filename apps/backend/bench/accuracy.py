@@ -23,7 +23,8 @@ from accuracy_table import accuracy_table
 from sklearn.metrics import accuracy_score, f1_score
 
 from app.config import REPOSITORY_ROOT
-from app.services.backtest import System, _month_by_month, _read, _split, run_backtest
+from app.ml.walk_forward import System, split_rows, steps_of
+from app.services.backtest import read_labelled, run_backtest
 from app.services.sample import generate_ledger, write_ledger
 from app.services.statements import StatementOptions
 
@@ -185,15 +186,13 @@ def measure_smart_importer(steps: Steps) -> dict[str, Figures]:
 
 def read_steps(path: Path, protocol: Protocol) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Read what is learnt from and what is predicted then, the very rows that our backtest takes."""
-    _, rows = _read(path, StatementOptions())
-    is_test = _split(rows, REFERENCE_SPLIT)
-    if protocol == "live":
-        yield from _month_by_month(rows, is_test)
-    elif protocol == "static":
-        yield rows.filter(~is_test), rows.filter(is_test)
-    else:
+    _, rows = read_labelled(path, StatementOptions())
+    is_test = split_rows(rows, REFERENCE_SPLIT)
+    if protocol == "slice":
         learnt, asked = SLICE
         yield rows.filter(~is_test).tail(learnt), rows.filter(is_test).head(asked)
+    else:
+        yield from steps_of(rows, is_test, by_month=protocol == "live")
 
 
 def fit_and_predict(fit: peers.Fit, steps: Steps) -> tuple[list[pl.Series], float]:

@@ -13,7 +13,8 @@ from rich.table import Table
 from app.cli.output import results
 from app.errors import InvalidInput
 from app.progress import progress_of
-from app.services.backtest import System, run_backtest
+from app.ml.walk_forward import System
+from app.services.backtest import run_backtest
 
 if TYPE_CHECKING:
     from app.services.backtest import BacktestReport
@@ -26,14 +27,20 @@ def backtest(
         float | None,
         typer.Option(help="Learn once from the months before this share, such as 0.8; default: month by month."),
     ] = None,
-    system: Annotated[System, typer.Option(help="What predicts; rules are the heuristics.")] = "rules",
+    system: Annotated[
+        System, typer.Option(help="What predicts: a model trained for the purpose, or the heuristics.")
+    ] = "model",
+    target_error: Annotated[
+        float, typer.Option(help="What of that which is applied without asking may be wrong at the most.")
+    ] = 0.01,
+    seed: Annotated[int, typer.Option(help="Of everything in the fit that is drawn.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the report here as well.")] = None,
 ) -> None:
     """Predict the last fifth of a file's months from what came before, and say how good that was. Needs no database."""
     if not file.is_file():
         raise InvalidInput(f"{str(file)!r} is not a file.")
     with progress_of("rows") as show:
-        report = run_backtest(file, system=system, split=split, progress=show)
+        report = run_backtest(file, system=system, split=split, target_error=target_error, seed=seed, progress=show)
     results.print(_table(file.name, report))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,11 +64,11 @@ def _table(name: str, report: BacktestReport) -> Table:
     if report.unseen_accuracy is not None:
         table.add_row("accuracy on those", f"{report.unseen_accuracy:.1%}")
     table.add_section()
-    table.add_row(
-        f"coverage at confidence {report.auto_apply['threshold']:.2f}", f"{report.auto_apply['coverage']:.1%}"
-    )
-    precision = f"{1 - report.auto_apply['error']:.1%}" if report.auto_apply["coverage"] else "nothing was said"
-    table.add_row("precision there", precision)
+    threshold = report.auto_apply["threshold"]
+    applied = "applied without asking" + ("" if threshold is None else f", from confidence {threshold:.2f} on")
+    table.add_row(applied, f"{report.auto_apply['coverage']:.1%}")
+    precision = f"{report.auto_apply['error']:.2%}" if report.auto_apply["coverage"] else "nothing was applied"
+    table.add_row("wrong among those", precision)
     table.add_section()
     table.add_row("seconds to learn", f"{report.fit_seconds:.2f}")
     table.add_row("rows predicted in a second", f"{report.predict_rows_per_second:,}")

@@ -47,6 +47,9 @@ SHARED_STRENGTH: Final = 1.0
 # How often built-in knowledge is right for somebody who uses the shared categories, until their labels tell.
 BUILTIN_TRUST: Final = 0.85
 
+# Below this the heuristics rather say nothing, unless the user asks for another confidence.
+OWN_THRESHOLD: Final = 0.80
+
 # Categories that the room for those not in use yet is divided between.
 UNUSED_CATEGORIES: Final = 20
 

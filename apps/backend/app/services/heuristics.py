@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from app.services.rules import ActiveRule, TrackRecord
 
-# Below this the heuristics rather say nothing, unless the user asks for another confidence.
-OWN_THRESHOLD: Final = 0.80
 # A person who writes a rule means it: until labels say otherwise it counts as right this often, with as much weight
 # as this many labels.
 RULE_TRUST: Final = 0.95

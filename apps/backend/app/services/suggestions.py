@@ -13,7 +13,8 @@ from sqlalchemy import event
 
 from app.db import driver_connection
 from app.errors import InvalidInput
-from app.services.heuristics import MOST_CANDIDATES, OWN_THRESHOLD, Candidate, RankedCandidates, rank_by_heuristics
+from app.ml.hierarchical_prior import OWN_THRESHOLD
+from app.services.heuristics import MOST_CANDIDATES, Candidate, RankedCandidates, rank_by_heuristics
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
 
 if TYPE_CHECKING:

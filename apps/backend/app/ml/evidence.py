@@ -1,0 +1,245 @@
+"""Evidence from counts: how often a place's earlier labels were each category, older ones counting less.
+
+A place is what transactions share: the account, the merchant, the very description, and these on one account. At each
+level a category that was seen n times is worth
+
+    weight * log(1 + n / (strength * reference))
+
+with the reference that the category had without the count: a Dirichlet prior's posterior odds (MacKay and Peto 1995),
+so a category that nothing else speaks for gains most from its first label, and one that was never seen gains nothing.
+Counts are kept with two half-lives, of years and of months, so that a merchant that changes its meaning is followed;
+the weights are learnt (`mixing`), one for each level, half-life and amount of evidence.
+
+Counts are not part of a model: whoever predicts brings the labels that are known by then. That is how one correction
+moves the next suggestion, and how a category that no model has seen can be suggested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+# Levels with the columns that name a place there. At those of `GENERAL` a category is compared with how common it is at
+# all; at the others with what the description's wording makes of it.
+LEVELS: Final[dict[str, tuple[str, ...]]] = {
+    "account": ("account",),
+    "account_amount": ("account", "amount_band"),
+    "builtin": ("builtin",),
+    "account_builtin": ("account", "builtin"),
+    "first_word": ("first_word",),
+    "account_first_word": ("account", "first_word"),
+    "merchant": ("merchant",),
+    "description": ("merchant", "norm_desc"),
+    "account_merchant": ("account", "merchant"),
+    "account_description": ("account", "merchant", "norm_desc"),
+}
+GENERAL: Final = ("account", "account_amount", "builtin", "account_builtin", "first_word", "account_first_word")
+_STRENGTH_GENERAL: Final = 3.0  # in labels
+_STRENGTH_PARTICULAR: Final = 1.0
+
+HALF_LIVES: Final = {"years": 540.0, "months": 60.0}  # days until a label counts half
+# Evidence of up to so many labels has a weight of its own.
+BANDS: Final = (1.5, 4.0, 15.0)
+
+SLOTS: Final = tuple((level, life) for level in LEVELS for life in HALF_LIVES)
+PARAMETERS: Final = len(SLOTS) * (len(BANDS) + 1)
+
+# A sample weight of 0.5, an import's, is one label.
+_LABELS_PER_WEIGHT: Final = 2.0
+_LEAST: Final = 1e-3
+
+_FIRST_PARTICULAR_SLOT: Final = len(GENERAL) * len(HALF_LIVES)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Counts of categories at the places of some rows, one entry for each row, slot and category that has any.
+
+    Attributes:
+        row: Position of the row, shape (n,).
+        slot: Index into SLOTS, those of GENERAL levels before the others, shape (n,).
+        label: Index of the category, shape (n,).
+        count: Labels, older ones counting less, shape (n,).
+    """
+
+    row: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    label: NDArray[np.int64]
+    count: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KnownLabels:
+    """Labels that are known, and where they were given.
+
+    Attributes:
+        places: From `place_columns`, one row for each label.
+        days: On which each became known, shape (n,).
+        labels: Index of each category, shape (n,).
+        counts: What each counts, shape (n,).
+        label_count: How many categories there are.
+    """
+
+    places: pl.DataFrame
+    days: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    label_count: int
+
+
+def place_columns(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add what levels are named by: user_id, account, merchant, norm_desc, first_word, amount_band, as strings.
+
+    Args:
+        rows: user_id, account, merchant, norm_desc, amount and builtin.
+    """
+    amount = pl.col("amount").cast(pl.Float64)
+    band = (amount.abs() + 0.01).log(2).round(0).clip(-1, 12).cast(pl.Int64)
+    return rows.select(
+        "user_id",
+        pl.col("account").fill_null(""),
+        pl.col("merchant").fill_null(""),
+        "norm_desc",
+        pl.col("builtin").fill_null(""),
+        first_word=pl.col("norm_desc").str.extract(r"^(\S*)"),
+        amount_band=band * 2 + (amount > 0).cast(pl.Int64),
+    )
+
+
+def day_numbers(dates: pl.Series) -> NDArray[np.int64]:
+    """Number days through the years."""
+    return dates.to_physical().cast(pl.Int64).to_numpy()
+
+
+def count_weights(sample_weights: pl.Series) -> NDArray[np.float64]:
+    """Say how many labels each label counts as."""
+    return sample_weights.to_numpy() * _LABELS_PER_WEIGHT
+
+
+def gather_evidence(places: pl.DataFrame, as_of: NDArray[np.int64], known: KnownLabels) -> Evidence:
+    """Count, for each row, the labels known before its moment at each of its places.
+
+    Args:
+        places: Of the rows, from `place_columns`.
+        as_of: For each row the day before which labels are known to it.
+        known: The labels.
+    """
+    steps = [(int(moment), np.flatnonzero(as_of == moment)) for moment in np.unique(as_of)]
+    order = np.argsort(known.days, kind="stable")
+    codes = _codes(places, known.places)
+    found: list[tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.float64]]] = []
+    for level, keys in enumerate(LEVELS.values()):
+        code = codes["user_id"]
+        for key in keys:
+            code = code * (codes[key].max(initial=0) + 1) + codes[key]
+        counts = _LevelCounts(code[: as_of.size], code[as_of.size :][order], known, order)
+        for row, life, label, count in counts.at(steps):
+            found.append((row, level * len(HALF_LIVES) + life, label, count))
+    if not found:
+        nothing = np.zeros(0, np.int64)
+        return Evidence(nothing, nothing, nothing, np.zeros(0))
+    return Evidence(
+        row=np.concatenate([row for row, _, _, _ in found]),
+        slot=np.concatenate([np.full(row.size, slot) for row, slot, _, _ in found]),
+        label=np.concatenate([label for _, _, label, _ in found]),
+        count=np.concatenate([count for _, _, _, count in found]),
+    )
+
+
+def is_known_place(evidence: Evidence, rows: int) -> NDArray[np.bool_]:
+    """Say of each row whether any label is known of its merchant or description."""
+    known = np.zeros(rows, dtype=bool)
+    known[evidence.row[evidence.slot >= _FIRST_PARTICULAR_SLOT]] = True
+    return known
+
+
+def evidence_values(
+    evidence: Evidence, rows: int, references: NDArray[np.floating], base_rates: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Say which weight applies to each entry, and what it is multiplied by.
+
+    Args:
+        evidence: Counts.
+        rows: How many rows there are.
+        references: Each row's probabilities without counts, shape (rows, categories).
+        base_rates: How common categories are, shape (categories,).
+
+    Returns:
+        Index of the weight, 0 to PARAMETERS - 1, and value, each of shape (entries,).
+    """
+    place = evidence.row * len(SLOTS) + evidence.slot
+    totals = np.bincount(place, evidence.count, minlength=rows * len(SLOTS))
+    bands = np.zeros(totals.size, dtype=np.int64)
+    for edge in BANDS:
+        bands += totals >= edge
+    # General levels come first, and so do their entries.
+    general = int(np.searchsorted(evidence.slot, _FIRST_PARTICULAR_SLOT))
+    label = evidence.label
+    reference = np.empty(label.size)
+    reference[:general] = (_STRENGTH_GENERAL * base_rates)[label[:general]]
+    flat = evidence.row[general:] * base_rates.size + label[general:]
+    reference[general:] = _STRENGTH_PARTICULAR * references.reshape(-1)[flat]
+    value = np.log1p((evidence.count / reference).astype(np.float32))
+    return evidence.slot * (len(BANDS) + 1) + bands[place], value
+
+
+def _codes(places: pl.DataFrame, known: pl.DataFrame) -> dict[str, NDArray[np.int64]]:
+    """Number the values of each column over both frames, from 0."""
+    both = pl.concat([places.select(known.columns), known])
+    return {name: both[name].rank("dense").cast(pl.Int64).to_numpy() - 1 for name in both.columns}
+
+
+class _LevelCounts:
+    """A level's counts of (place, category) pairs, replayed from moment to moment."""
+
+    def __init__(
+        self, rows: NDArray[np.int64], places: NDArray[np.int64], known: KnownLabels, order: NDArray[np.int64]
+    ) -> None:
+        """Keep the labels of places that some row asks for.
+
+        Args:
+            rows: Place of each row.
+            places: Place of each label, in the order of days.
+            known: The labels.
+            order: That order.
+        """
+        asked_for, self._row_place = np.unique(rows, return_inverse=True)
+        position = np.searchsorted(asked_for, places).clip(max=max(asked_for.size - 1, 0))
+        is_asked_for = asked_for[position] == places if asked_for.size else np.zeros(places.size, dtype=bool)
+        chosen = order[is_asked_for]
+        self._counts, self._days = known.counts[chosen], known.days[chosen]
+        labels = known.labels[chosen]
+        width = int(labels.max(initial=0)) + 1
+        pairs, self._pair = np.unique(position[is_asked_for] * width + labels, return_inverse=True)
+        self._labels = pairs % width
+        self._first = np.searchsorted(pairs // width, np.arange(asked_for.size + 1))
+
+    def at(
+        self, steps: Iterable[tuple[int, NDArray[np.int64]]]
+    ) -> Iterator[tuple[NDArray[np.int64], int, NDArray[np.int64], NDArray[np.float64]]]:
+        """Yield row, half-life, category and count of what is known to each step's rows."""
+        state = np.zeros((len(HALF_LIVES), self._labels.size))
+        done, clock = 0, 0
+        for moment, rows in steps:
+            upto = int(np.searchsorted(self._days, moment, side="left"))
+            place = self._row_place[rows]
+            width = self._first[place + 1] - self._first[place]
+            ends = np.cumsum(width)
+            entry = np.arange(width.sum()) + np.repeat(self._first[place] - ends + width, width)
+            row = np.repeat(rows, width)
+            for life, days in enumerate(HALF_LIVES.values()):
+                arrived = self._counts[done:upto] * 0.5 ** ((moment - self._days[done:upto]) / days)
+                state[life] *= 0.5 ** ((moment - clock) / days)
+                state[life] += np.bincount(self._pair[done:upto], arrived, minlength=self._labels.size)
+                count = state[life, entry]
+                kept = count > _LEAST
+                yield row[kept], life, self._labels[entry[kept]], count[kept]
+            done, clock = upto, moment

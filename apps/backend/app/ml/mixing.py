@@ -1,0 +1,123 @@
+"""How much each source of belief is worth: the weights that put wording, base rates and counts into one score.
+
+A log-linear pool (Genest and Zidek 1986): scores are weighted sums, so each source's part of a score can be told. The
+weights maximise the likelihood of later months' labels given what was known before them, drawn towards a pool that
+believes the wording and nothing else, as far as there is little to learn from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.optimize import minimize
+
+from app.ml.evidence import PARAMETERS, evidence_values
+from app.ml.softmax_regression import softmax
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from app.ml.evidence import Evidence
+
+PARTS: Final = ("wording", "wording_on_account", "base_rate")
+# Where the weights start, and are drawn to with this many rows' worth of conviction.
+DEFAULT_PARTS: Final = (0.5, 0.5, 0.0)
+DEFAULT_EVIDENCE: Final = 0.05
+_CONVICTION: Final = 100.0
+_MOST_STEPS: Final = 150
+# What the wording leaves to every category, in proportion to how common it is.
+_LEFT_TO_BASE: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What each source says of some rows, before it is weighed.
+
+    Attributes:
+        parts: Scores of each of PARTS, shape (parts, rows, categories).
+        evidence: Counts at the rows' places.
+        references: Probabilities that the counts are compared with, shape (rows, categories).
+        base_rates: Shape (categories,).
+    """
+
+    parts: NDArray[np.float64]
+    evidence: Evidence
+    references: NDArray[np.float64]
+    base_rates: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PoolWeights:
+    """Weights of PARTS, shape (parts,), and of evidence, shape (PARAMETERS,)."""
+
+    parts: NDArray[np.float64]
+    evidence: NDArray[np.float64]
+
+
+def default_weights() -> PoolWeights:
+    """Return the pool that is believed before anything was learnt."""
+    return PoolWeights(np.array(DEFAULT_PARTS), np.full(PARAMETERS, 4 * DEFAULT_EVIDENCE))
+
+
+def reference_probabilities(
+    wording: NDArray[np.floating], on_account: NDArray[np.floating], base_rates: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Put the two readings of the wording together, and leave something to every category.
+
+    Args:
+        wording: Scores, shape (rows, categories).
+        on_account: The same.
+        base_rates: Shape (categories,).
+    """
+    both = softmax((wording.astype(np.float64) + on_account) / 2)
+    references: NDArray[np.float64] = (1 - _LEFT_TO_BASE) * both + _LEFT_TO_BASE * base_rates
+    return references
+
+
+def pool_scores(beliefs: Beliefs, weights: PoolWeights) -> NDArray[np.float64]:
+    """Weigh all that is believed into scores, shape (rows, categories)."""
+    _, rows, categories = beliefs.parts.shape
+    scores: NDArray[np.float64] = np.einsum("p,prc->rc", weights.parts, beliefs.parts)
+    parameter, value = evidence_values(beliefs.evidence, rows, beliefs.references, beliefs.base_rates)
+    cell = beliefs.evidence.row * categories + beliefs.evidence.label
+    counted = np.bincount(cell, weights.evidence[parameter] * value, minlength=rows * categories)
+    scores += counted.reshape(rows, categories)
+    return scores
+
+
+def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.float64]) -> PoolWeights:
+    """Learn the weights.
+
+    Args:
+        beliefs: What was believed of rows before their labels were known.
+        truth: The labels' indices, shape (rows,).
+        importance: Each row's weight, shape (rows,), about 1.
+    """
+    count, rows, categories = beliefs.parts.shape
+    dense = beliefs.parts.reshape(count, rows * categories)
+    parameter, value = evidence_values(beliefs.evidence, rows, beliefs.references, beliefs.base_rates)
+    cell = beliefs.evidence.row * categories + beliefs.evidence.label
+    sparse = sp.csr_matrix((value, (cell, parameter)), shape=(rows * categories, PARAMETERS))
+    transposed = sparse.T.tocsr()
+    start = np.concatenate([DEFAULT_PARTS, np.full(PARAMETERS, DEFAULT_EVIDENCE)])
+    right = np.arange(rows) * categories + truth
+
+    def loss_and_gradient(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        flat = np.einsum("p,pc->c", weights[:count], dense) + sparse @ weights[count:]
+        scores = flat.reshape(rows, categories)
+        scores -= scores.max(axis=1, keepdims=True)
+        residual = np.exp(scores)
+        sums = residual.sum(axis=1)
+        loss = (importance * (np.log(sums) - flat[right])).sum()
+        residual *= (importance / sums)[:, None]
+        residual = residual.reshape(-1)
+        residual[right] -= importance
+        pull = _CONVICTION * (weights - start)
+        gradient = np.concatenate([np.einsum("pc,c->p", dense, residual), transposed @ residual]) + pull
+        return float(loss + pull @ (weights - start) / 2), gradient
+
+    fitted = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS})
+    return PoolWeights(fitted.x[:count], fitted.x[count:])

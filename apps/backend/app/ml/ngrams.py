@@ -1,0 +1,111 @@
+"""Hashed character and word n-grams of normalised descriptions, as sparse rows.
+
+An n-gram's column is a hash of its bytes, so no vocabulary is kept and any string has its columns at once (Weinberger
+et al. 2009). The hash of every substring comes from one running sum: with an odd multiplier, sums of byte times power
+can be moved to any position by the multiplier's inverse modulo 2^64 (after Karp and Rabin 1987).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+HASH_BITS: Final = 17
+CHARACTERS: Final = (2, 3, 4, 5)
+_WORDS: Final = (1, 2)
+_SPACE: Final = 32
+
+_MULTIPLIER: Final = 0x9E3779B97F4A7C15
+_INVERSE: Final = pow(_MULTIPLIER, -1, 2**64)
+_MIX: Final = np.uint64(0xD6E8FEB86659FD93)
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """Where n-grams stand in padded texts, and the column that each has.
+
+    Attributes:
+        row: Index of the text, ascending in no particular order, shape (n,).
+        start: First byte within the text with its spaces around it, shape (n,).
+        length: Bytes, shape (n,).
+        column: 0 to 2^HASH_BITS - 1, shape (n,).
+    """
+
+    row: NDArray[np.int64]
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    column: NDArray[np.int64]
+
+
+def find_ngrams(texts: Sequence[str]) -> Ngrams:
+    """Find every run of 2 to 5 bytes and of one or two words in texts with a space before and behind.
+
+    Args:
+        texts: Normalised descriptions: words separated by single spaces.
+    """
+    padded = [b" " + text.encode() + b" " for text in texts]
+    lengths = np.fromiter(map(len, padded), dtype=np.int64, count=len(padded))
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    content = np.frombuffer(b"".join(padded), dtype=np.uint8)
+    powers, inverses = _powers(content.size + 1)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((content + np.uint64(1)) * powers[:-1], dtype=np.uint64)])
+    row_of = np.repeat(np.arange(len(padded)), lengths)
+    begins, ends = [], []
+    for length in CHARACTERS:
+        begin = np.arange(content.size - length + 1)
+        begin = begin[row_of[begin] == row_of[begin + length - 1]]
+        begins.append(begin)
+        ends.append(begin + length)
+    spaces = np.flatnonzero(content == _SPACE)
+    for words in _WORDS:
+        begin, end = spaces[:-words], spaces[words:]
+        # The empty text is two spaces and no word; the space that ends a text starts no word of the next one.
+        within = (row_of[begin] == row_of[end]) & (end - begin > words)
+        begins.append(begin[within])
+        ends.append(end[within] + 1)
+    begin, end = np.concatenate(begins), np.concatenate(ends)
+    mixed = (sums[end] - sums[begin]) * inverses[begin] + (end - begin).astype(np.uint64)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
+    return Ngrams(
+        row=row_of[begin],
+        start=begin - starts[row_of[begin]],
+        length=end - begin,
+        column=(mixed >> np.uint64(64 - HASH_BITS)).astype(np.int64),
+    )
+
+
+def ngram_matrix(texts: Sequence[str]) -> sp.csr_matrix:
+    """Say which columns each text has.
+
+    Returns:
+        Ones, float32, shape (texts, 2^HASH_BITS).
+    """
+    found = find_ngrams(texts)
+    ones = np.ones(found.row.size, dtype=np.float32)
+    matrix = sp.csr_matrix((ones, (found.row, found.column)), shape=(len(texts), 1 << HASH_BITS))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+_grown: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
+
+
+def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return powers of the multiplier and its inverse modulo 2^64, from the zeroth; kept, for a single string's sake."""
+    if not _grown or _grown[0][0].size < size:
+        room = max(size, 4096)
+        steps = [np.full(room, factor, dtype=np.uint64) for factor in (_MULTIPLIER, _INVERSE)]
+        for step in steps:
+            step[0] = 1
+        _grown[:] = [(np.cumprod(steps[0], dtype=np.uint64), np.cumprod(steps[1], dtype=np.uint64))]
+    powers, inverses = _grown[0]
+    return powers[:size], inverses[:size]

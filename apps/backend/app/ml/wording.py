@@ -1,0 +1,208 @@
+"""What a description's words say: two linear readings of hashed n-grams, one of them together with the account.
+
+The first is learnt from distinct descriptions, whatever account they are on, and so carries over to accounts that are
+new. The second is learnt from distinct pairs of account and description and has features of the account and of its
+words crossed with it, so it knows who calls what how. N-grams that occur in one description alone are left out: they
+generalise to nothing, and the description's own counts know it better.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from app.ml.ngrams import ngram_matrix
+from app.ml.softmax_regression import fit_softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_CROSS_BITS: Final = 18
+_FEWEST_DESCRIPTIONS: Final = 2
+_EPOCHS_ALONE: Final = 10
+_EPOCHS_ON_ACCOUNT: Final = 5
+_ACCOUNT: Final = 0.7
+_CROSSED: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Weights of both readings, over the n-grams that were learnt from.
+
+    Attributes:
+        columns: Hashed columns of the n-grams, ascending, shape (n-grams,).
+        idf: Inverse document frequency of each, shape (n-grams,).
+        rarest_idf: The same of an n-gram that was not learnt from.
+        alone: Shape (n-grams, classes).
+        alone_bias: Shape (classes,).
+        crossed_columns: Hashed columns of accounts and of words on accounts, ascending, shape (crossed,).
+        on_account: Weights of n-grams and crossed columns, shape (n-grams + crossed, classes).
+        on_account_bias: Shape (classes,).
+    """
+
+    columns: NDArray[np.int32]
+    idf: NDArray[np.float32]
+    rarest_idf: float
+    alone: NDArray[np.float32]
+    alone_bias: NDArray[np.float32]
+    crossed_columns: NDArray[np.int32]
+    on_account: NDArray[np.float32]
+    on_account_bias: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class WordingScores:
+    """What the wording says of rows.
+
+    Attributes:
+        alone: Scores of the first reading, shape (rows, classes).
+        on_account: Scores of the second, shape (rows, classes).
+        familiarity: How much of each description's n-grams was learnt from, 0 to 1, shape (rows,).
+    """
+
+    alone: NDArray[np.float32]
+    on_account: NDArray[np.float32]
+    familiarity: NDArray[np.float32]
+
+
+def fit_wording(
+    places: pl.DataFrame, labels: NDArray[np.int64], weights: NDArray[np.float64], classes: int, *, seed: int
+) -> Wording:
+    """Learn both readings.
+
+    Args:
+        places: user_id, account and norm_desc of labelled rows.
+        labels: Indices of their categories.
+        weights: What each label counts.
+        classes: How many categories there are.
+        seed: Of the order of the rows.
+    """
+    keyed, description, pair = _distinct(places)
+    descriptions, matrix = _matrix(keyed)
+    frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    columns = np.flatnonzero(frequency >= _FEWEST_DESCRIPTIONS)
+    idf = np.log((1 + matrix.shape[0]) / (1 + frequency[columns])) + 1
+    rarest = float(np.log((1 + matrix.shape[0]) / 2) + 1)
+    ngrams, _ = _weighed(matrix, columns, idf.astype(np.float32), rarest)
+    alone = fit_softmax(
+        ngrams,
+        *_label_shares(description, labels, weights, len(descriptions), classes),
+        epochs=_EPOCHS_ALONE,
+        seed=seed,
+    )
+    crossed = _crossed(keyed)
+    shared = np.bincount(crossed.indices, minlength=crossed.shape[1])
+    crossed_columns = np.flatnonzero(shared >= _FEWEST_DESCRIPTIONS)
+    both = sp.hstack([ngrams[keyed["description"].to_numpy()], crossed[:, crossed_columns]]).tocsr()
+    on_account = fit_softmax(
+        both, *_label_shares(pair, labels, weights, keyed.height, classes), epochs=_EPOCHS_ON_ACCOUNT, seed=seed
+    )
+    return Wording(
+        columns=columns.astype(np.int32),
+        idf=idf.astype(np.float32),
+        rarest_idf=rarest,
+        alone=_as_stored(alone.weights),
+        alone_bias=alone.bias,
+        crossed_columns=crossed_columns.astype(np.int32),
+        on_account=_as_stored(on_account.weights),
+        on_account_bias=on_account.bias,
+    )
+
+
+def read_wording(wording: Wording, places: pl.DataFrame) -> WordingScores:
+    """Score rows by their wording; each distinct description and pair is scored once.
+
+    Args:
+        wording: What was learnt.
+        places: user_id, account and norm_desc.
+    """
+    keyed, description, pair = _distinct(places)
+    _, matrix = _matrix(keyed)
+    ngrams, familiarity = _weighed(matrix, wording.columns, wording.idf, wording.rarest_idf)
+    size = wording.columns.size
+    by_description = ngrams @ wording.alone + wording.alone_bias
+    shared = ngrams @ wording.on_account[:size] + wording.on_account_bias
+    crossed = _crossed(keyed)[:, wording.crossed_columns]
+    by_pair = shared[keyed["description"].to_numpy()] + crossed @ wording.on_account[size:]
+    return WordingScores(by_description[description], by_pair[pair], familiarity[description])
+
+
+def _distinct(places: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct accounts' descriptions in order, and each row's description and pair among them."""
+    keys = ["user_id", "account", "norm_desc"]
+    keyed = places.select(keys).unique().sort("norm_desc", "user_id", "account", nulls_last=True)
+    keyed = keyed.with_columns(
+        description=pl.col("norm_desc").rle_id().cast(pl.Int64), pair=pl.int_range(pl.len(), dtype=pl.Int64)
+    )
+    found = places.select(keys).join(keyed, on=keys, how="left", maintain_order="left", nulls_equal=True)
+    return keyed, found["description"].to_numpy(), found["pair"].to_numpy()
+
+
+def _matrix(keyed: pl.DataFrame) -> tuple[list[str], sp.csr_matrix]:
+    descriptions = keyed["norm_desc"].unique(maintain_order=True).to_list()
+    return descriptions, ngram_matrix(descriptions)
+
+
+def _weighed(
+    matrix: sp.csr_matrix, columns: NDArray[np.integer], idf: NDArray[np.float32], rarest_idf: float
+) -> tuple[sp.csr_matrix, NDArray[np.float32]]:
+    """Weigh n-grams by rarity at unit length over all of a text's, and keep those that were learnt from.
+
+    What was not learnt from takes part in the length alone: a text that is mostly strange says little.
+    """
+    every = np.full(matrix.shape[1], rarest_idf, dtype=np.float32)
+    every[columns] = idf
+    squares = every[matrix.indices] ** 2
+    lengths = np.sqrt(np.add.reduceat(np.append(squares, 0), matrix.indptr[:-1])) if matrix.shape[0] else np.ones(0)
+    lengths[np.diff(matrix.indptr) == 0] = 1
+    values = every[matrix.indices] / np.repeat(lengths, np.diff(matrix.indptr)).astype(np.float32)
+    kept = sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)[:, columns]
+    return kept, np.asarray(kept.multiply(kept).sum(axis=1), dtype=np.float32).ravel()
+
+
+def _crossed(keyed: pl.DataFrame) -> sp.csr_matrix:
+    """Give each pair the columns of its account and of its words there; an unnamed account is one like any other."""
+    rows, columns, values = [], [], []
+    for row, (column, value) in _crossed_columns(keyed):
+        rows.append(row)
+        columns.append(column)
+        values.append(value)
+    shape = (keyed.height, 1 << _CROSS_BITS)
+    return sp.csr_matrix((np.array(values, dtype=np.float32), (rows, columns)), shape=shape)
+
+
+def _crossed_columns(keyed: pl.DataFrame) -> Iterator[tuple[int, tuple[int, float]]]:
+    for row, (user_id, account, norm_desc) in enumerate(keyed.select("user_id", "account", "norm_desc").iter_rows()):
+        for feature in crossed_features(user_id, account, norm_desc):
+            yield row, feature
+
+
+def crossed_features(user_id: int, account: str, norm_desc: str) -> list[tuple[int, float]]:
+    """Return column and value of the account's own feature and, after it, of each of the words on it."""
+    prefix = zlib.crc32(f"{user_id}\x1f{account}\x1f".encode())
+    words = norm_desc.split()
+    value = _CROSSED / len(words) ** 0.5 if words else 0.0
+    # The shift lets the high bits of the checksum speak, which differ more than the low ones.
+    shift = 32 - _CROSS_BITS
+    return [(prefix >> shift, _ACCOUNT), *((zlib.crc32(word.encode(), prefix) >> shift, value) for word in words)]
+
+
+def _label_shares(
+    place: NDArray[np.int64], labels: NDArray[np.int64], weights: NDArray[np.float64], places: int, classes: int
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Divide each place among its labels; a place's importance grows with the root of what it has."""
+    table = np.bincount(place * classes + labels, weights, minlength=places * classes).reshape(places, classes)
+    totals = table.sum(axis=1)
+    return (table / totals[:, None]).astype(np.float32), np.sqrt(totals)
+
+
+def _as_stored(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to what the artefact keeps, so that a fresh model and a stored one say the same."""
+    return weights.astype(np.float16).astype(np.float32)
