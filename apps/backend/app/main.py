@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 
-from app.api import categories, features, ingest, labels, operations, problems, rules, suggestions, transactions, users
+from app.api import (
+    categories,
+    features,
+    ingest,
+    labels,
+    ml,
+    operations,
+    problems,
+    rules,
+    suggestions,
+    transactions,
+    users,
+)
 from app.api.authentication import require_identity
 from app.api.body_limits import limit_bodies
 from app.api.http_metrics import count_requests
@@ -57,6 +69,7 @@ def create_app() -> FastAPI:
         categories.router,
         transactions.router,
         labels.router,
+        ml.router,
     ):
         app.include_router(router)
     problems.install(app)

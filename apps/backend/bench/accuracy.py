@@ -23,7 +23,8 @@ from accuracy_table import accuracy_table
 from sklearn.metrics import accuracy_score, f1_score
 
 from app.config import REPOSITORY_ROOT
-from app.ml.walk_forward import System, split_rows, steps_of
+from app.ml.evaluation import System
+from app.ml.walk_forward import split_rows, steps_of
 from app.services.backtest import read_labelled, run_backtest
 from app.services.sample import generate_ledger, write_ledger
 from app.services.statements import StatementOptions

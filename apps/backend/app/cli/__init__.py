@@ -13,7 +13,9 @@ from app.cli import (
     categories,
     db,
     demo,
+    evaluate,
     ingest,
+    labels,
     merchants,
     models,
     rules,
@@ -21,6 +23,7 @@ from app.cli import (
     serve,
     suggest,
     token,
+    train,
     transactions,
     user,
     warehouse,
@@ -43,8 +46,11 @@ app.command()(ingest.ingest)
 app.command()(sample.sample)
 app.command("suggest")(suggest.suggest_)
 app.command()(backtest.backtest)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
 app.add_typer(categories.app, name="categories")
 app.add_typer(db.app, name="db")
+app.add_typer(labels.app, name="labels")
 app.add_typer(merchants.app, name="merchants")
 app.add_typer(models.app, name="models")
 app.add_typer(rules.app, name="rules")

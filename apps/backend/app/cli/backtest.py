@@ -12,9 +12,8 @@ from rich.table import Table
 
 from app.cli.output import results
 from app.errors import InvalidInput
+from app.ml.evaluation import System
 from app.progress import progress_of
-from app.ml.walk_forward import System
-from app.services.backtest import run_backtest
 
 if TYPE_CHECKING:
     from app.services.backtest import BacktestReport
@@ -31,14 +30,20 @@ def backtest(
         System, typer.Option(help="What predicts: a model trained for the purpose, or the heuristics.")
     ] = "model",
     target_error: Annotated[
-        float, typer.Option(help="What of that which is applied without asking may be wrong at the most.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help="What may be wrong of that which is applied without asking; default: as strict as is of use."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything in the fit that is drawn.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the report here as well.")] = None,
 ) -> None:
     """Predict the last fifth of a file's months from what came before, and say how good that was. Needs no database."""
     if not file.is_file():
         raise InvalidInput(f"{str(file)!r} is not a file.")
+    # Learning takes a second to import, which no other command has to wait for.
+    from app.services.backtest import run_backtest  # noqa: PLC0415
+
     with progress_of("rows") as show:
         report = run_backtest(file, system=system, split=split, target_error=target_error, seed=seed, progress=show)
     results.print(_table(file.name, report))
@@ -68,7 +73,7 @@ def _table(name: str, report: BacktestReport) -> Table:
     applied = "applied without asking" + ("" if threshold is None else f", from confidence {threshold:.2f} on")
     table.add_row(applied, f"{report.auto_apply['coverage']:.1%}")
     precision = f"{report.auto_apply['error']:.2%}" if report.auto_apply["coverage"] else "nothing was applied"
-    table.add_row("wrong among those", precision)
+    table.add_row(f"wrong among those, at most {report.auto_apply['target_error']:.0%} wanted", precision)
     table.add_section()
     table.add_row("seconds to learn", f"{report.fit_seconds:.2f}")
     table.add_row("rows predicted in a second", f"{report.predict_rows_per_second:,}")

@@ -29,6 +29,7 @@ def demo(
     if report.suggestion_examples:
         results.print(suggestion_examples(report.suggestion_examples))
     results.print(summary(report))
+    results.print(said_of_model(report), soft_wrap=True)
     folder = get_settings().build_dir
     results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
     if report.token:
@@ -61,6 +62,17 @@ def suggestion_examples(rows: list[tuple[str, str, str, str]]) -> Table:
     return table
 
 
+def said_of_model(report: DemoReport) -> str:
+    """Say in a sentence what became of the model."""
+    model = report.model
+    if model is None:
+        return f"No model was trained. {report.model_missing}"
+    if model.role:
+        return f"Version {model.version} is the {model.role} now. {model.verdict} `lm models list` shows all versions."
+    serving = "the heuristics answer" if model.champion is None else f"version {model.champion} stays champion"
+    return f"Version {model.version} was refused, and {serving}. {model.verdict}"
+
+
 def summary(report: DemoReport) -> Table:
     """Lay a report out as a table of counts and times."""
     table = Table(title=f"Ledgermill on {report.name}", show_header=False, title_justify="left")
@@ -82,6 +94,14 @@ def summary(report: DemoReport) -> Table:
             table.add_row(what, f"{count:,}")
         if "accepted" in section:
             table.add_row("precision", f"{report.suggestions.precision:.1%}")
+        table.add_section()
+    if report.model:
+        model = report.model
+        table.add_row("model, version", f"{model.version} ({model.role or 'refused'})")
+        table.add_row("accuracy on the last months", f"{model.accuracy:.1%}")
+        table.add_row("macro F1", f"{model.f1_macro:.3f}")
+        table.add_row("calibration error", f"{model.ece:.3f}")
+        table.add_row(f"applied without asking, {model.target_error:.0%} wrong", f"{model.auto_apply_coverage:.1%}")
         table.add_section()
     for step, seconds in report.seconds.items():
         table.add_row(f"seconds: {step}", f"{seconds:.1f}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 from typing import Annotated
 
 import typer
 
+from app.cli.moments import moment_of
 from app.cli.output import results
-from app.errors import InvalidInput
 from app.progress import progress_of
 from app.services.warehouse import WarehouseResult, build_warehouse, check_warehouse, document_warehouse
 
@@ -35,7 +34,7 @@ def build(
     select: Select = None,
 ) -> None:
     """Build the models and test them."""
-    moment = _moment(as_of) if as_of else None
+    moment = moment_of(as_of) if as_of else None
     logger.info("Building and testing the warehouse")
     with progress_of("models and tests") as show:
         outcome = build_warehouse(as_of=moment, full_refresh=full_refresh, select=select or (), progress=show)
@@ -57,16 +56,6 @@ def check(*, select: Select = None) -> None:
 def docs() -> None:
     """Write the documentation of all models as one page."""
     results.print(str(document_warehouse()), soft_wrap=True)
-
-
-def _moment(text: str) -> dt.datetime:
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(
-            f"--as-of takes a date or time such as 2025-10-01 or 2025-10-01T12:00, not {text!r}."
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _report(outcome: WarehouseResult) -> None:

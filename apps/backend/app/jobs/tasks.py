@@ -8,10 +8,12 @@ from typing import Final
 from procrastinate import JobContext, RetryStrategy
 from procrastinate.builtin_tasks import remove_old_jobs
 
+from app.errors import InvalidInput, NotFound
 from app.jobs.queue import MOST_ATTEMPTS, job_queue
 from app.ml.feature_build import DEFAULT_DAYS, build_range
 from app.services import warehouse
 from app.services.shared_priors import refresh_shared_priors
+from app.services.training import train_model
 
 KEPT_HOURS: Final = 30 * 24
 
@@ -40,6 +42,23 @@ def share_priors(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the sa
 def build_warehouse(timestamp: int | None = None) -> None:  # noqa: ARG001 -- the same
     """Build and test the dbt models, every night."""
     warehouse.build_warehouse()
+
+
+# No lock of its own: a request gives each category set's job one, and the training itself waits for its turn.
+@job_queue.task(name="train_model", retry=RETRY)
+def train(*, category_set: int | None, as_of: str | None, seed: int, promote: bool, user_id: int) -> str:
+    """Train a model of a category set, as `POST /ml/train` has asked for."""
+    try:
+        outcome = train_model(
+            category_set,
+            as_of=None if as_of is None else dt.datetime.fromisoformat(as_of),
+            seed=seed,
+            promote=promote,
+            requested_by=f"user {user_id}",
+        )
+    except (InvalidInput, NotFound) as error:
+        return str(error)  # trying again would not make more labels; the run is on record as failed
+    return f"version {outcome.version}, {outcome.role or 'refused'}: {' '.join(outcome.verdict.reasons)}"
 
 
 @job_queue.periodic(cron="0 4 * * *")

@@ -24,7 +24,7 @@ import polars as pl
 
 from app.errors import InvalidInput
 from app.ml.builtin_knowledge import builtin_categories
-from app.ml.calibration import NEVER, TARGET_ERROR, fit_temperature, risk_controlled_threshold
+from app.ml.calibration import NEVER, TARGET_ERRORS, AutoApply, choose_auto_apply, fit_temperature
 from app.ml.evidence import (
     KnownLabels,
     count_weights,
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from app.ml.artefact import Artefact
+    from app.ml.evidence import Evidence
+    from app.ml.wording import WordingScores
 
 RECIPE: Final = "wording-and-counts/1"
 
@@ -99,6 +101,11 @@ class CategoryModel:
     header: Mapping[str, Any]
 
     @property
+    def target_error(self) -> float:
+        """What may be wrong of that which is applied without asking."""
+        return float(self.header["settings"]["target_error"])
+
+    @property
     def recipe(self) -> str:
         """The way it was made, by name and number."""
         return str(self.header["recipe"])
@@ -136,7 +143,7 @@ def fit_model(
     *,
     seed: int = 0,
     horizon_months: int = 1,
-    target_error: float = TARGET_ERROR,
+    target_error: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> CategoryModel:
     """Learn from labelled rows.
@@ -146,7 +153,8 @@ def fit_model(
         seed: Of everything that is drawn.
         horizon_months: For how long the model will predict without new labels. With 1, labels reach the counts month by
             month, as in the product; with more, the pool and the calibration are learnt with counts that stand still.
-        target_error: Share of wrong ones that is tolerated among what is applied without asking.
+        target_error: Share of wrong ones that is tolerated among what is applied without asking; None: as strict as
+            is of use, see `calibration.TARGET_ERRORS`.
         progress: Called with the number of steps done, and of how many.
 
     Raises:
@@ -162,7 +170,7 @@ def fit_with_twin(
     *,
     seed: int = 0,
     horizon_months: int = 1,
-    target_error: float = TARGET_ERROR,
+    target_error: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[CategoryModel, CategoryModel]:
     """Learn as `fit_model` does, and return with the model its twin, whose wording ends where calibration began.
@@ -175,7 +183,8 @@ def fit_with_twin(
     known = known_labels(rows, classes)
     pool_from, calibration_from = _cuts(known.days)
     by_month = horizon_months == 1
-    pool, temperature, threshold = default_weights(), 1.0, NEVER
+    pool, temperature = default_weights(), 1.0
+    auto_apply = AutoApply(TARGET_ERRORS[0] if target_error is None else target_error, NEVER)
 
     def moments(chosen: NDArray[np.int64], start: int) -> NDArray[np.int64]:
         if by_month:
@@ -197,6 +206,8 @@ def fit_with_twin(
         )
         importance = known.counts[for_pool] / known.counts[for_pool].mean()
         pool = fit_pool(learning.beliefs, known.labels[for_pool], importance)
+    else:
+        tell()
     tell()
     wording = _fit_wording(known, len(classes), before=calibration_from, seed=seed)
     tell()
@@ -207,21 +218,21 @@ def fit_with_twin(
         truth = known.labels[held_out]
         temperature = fit_temperature(judged.scores, truth)
         probabilities = softmax(judged.scores / temperature)
-        is_right, familiar = probabilities.argmax(axis=1) == truth, judged.is_familiar
-        threshold = risk_controlled_threshold(
-            probabilities.max(axis=1)[familiar],
-            is_right[familiar],
-            month_starts(known.days[held_out])[familiar],
+        auto_apply = choose_auto_apply(
+            probabilities.max(axis=1),
+            probabilities.argmax(axis=1) == truth,
+            month_starts(known.days[held_out]),
+            judged.is_familiar,
             target_error,
         )
     tell()
-    settings = {"seed": seed, "horizon_months": horizon_months, "target_error": target_error}
+    settings = {"seed": seed, "horizon_months": horizon_months, "target_error": auto_apply.target_error}
     header = _describe(classes, settings, rows) | {
         "temperature": temperature,
-        "threshold": threshold,
+        "threshold": auto_apply.threshold,
         "calibrated_from": dt.date.fromordinal(_EPOCH + calibration_from).isoformat(),
     }
-    twin = CategoryModel(classes, wording, pool, base_rates, temperature, threshold, header)
+    twin = CategoryModel(classes, wording, pool, base_rates, temperature, auto_apply.threshold, header)
     if not held_out.size:
         tell()
         return twin, twin
@@ -348,21 +359,37 @@ def _score(
     places: pl.DataFrame,
     as_of: NDArray[np.int64],
 ) -> Scores:
-    """Score rows before any temperature; labels that the wording does not know start where the unlikeliest stands."""
-    read = read_wording(wording, places)
-    new_labels = known.label_count - base_rates.size
+    """Score rows before any temperature."""
+    evidence = gather_evidence(places, as_of, known)
+    return weigh_readings(read_wording(wording, places), evidence, base_rates, pool, known.label_count)
+
+
+def weigh_readings(
+    read: WordingScores, evidence: Evidence, base_rates: NDArray[np.float64], pool: PoolWeights, label_count: int
+) -> Scores:
+    """Weigh what the wording says of rows against their counts, before any temperature.
+
+    Labels that the wording does not know start where the unlikeliest stands.
+
+    Args:
+        read: Of the rows.
+        evidence: Of the rows.
+        base_rates: How common the classes were, shape (classes,).
+        pool: How much each source is worth.
+        label_count: How many labels there are, the classes first.
+    """
+    new_labels = label_count - base_rates.size
     alone, on_account = (_centred(part, new_labels) for part in (read.alone, read.on_account))
     if new_labels:
         base_rates = np.append(base_rates, np.full(new_labels, base_rates.min()))
         base_rates /= base_rates.sum()
-    evidence = gather_evidence(places, as_of, known)
     beliefs = Beliefs(
         parts=np.stack([alone, on_account, np.broadcast_to(np.log(base_rates), alone.shape)]),
         evidence=evidence,
         references=reference_probabilities(alone, on_account, base_rates),
         base_rates=base_rates,
     )
-    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity, is_known_place(evidence, places.height))
+    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity, is_known_place(evidence, alone.shape[0]))
 
 
 def _centred(scores: NDArray[np.float32], new_labels: int) -> NDArray[np.float64]:

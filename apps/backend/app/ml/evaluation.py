@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from app.ml.bootstrap import Interval
+
+# What predicts: a trained model, or the heuristics.
+System = Literal["model", "rules"]
 
 
 @dataclass(frozen=True)

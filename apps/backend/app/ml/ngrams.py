@@ -100,7 +100,7 @@ _grown: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
 
 
 def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return powers of the multiplier and its inverse modulo 2^64, from the zeroth; kept, for a single string's sake."""
+    """Return powers of the multiplier and of its inverse modulo 2^64, from the zeroth, kept between calls."""
     if not _grown or _grown[0][0].size < size:
         room = max(size, 4096)
         steps = [np.full(room, factor, dtype=np.uint64) for factor in (_MULTIPLIER, _INVERSE)]

@@ -52,12 +52,10 @@ def predict(model: CategoryModel, rows: pl.DataFrame, known: pl.DataFrame, *, by
     return describe_predictions(rows, predicted.sort("row").drop("row"), known, as_of)
 
 
-_PREDICTED: Final = dict(
-    {
-        name: PREDICTION_SCHEMA[name]
-        for name in ("predicted", "confidence", "truth_probability", "truth_rank", "probability_squares", "is_applied")
-    }
-)
+_PREDICTED: Final = {
+    name: PREDICTION_SCHEMA[name]
+    for name in ("predicted", "confidence", "truth_probability", "truth_rank", "probability_squares", "is_applied")
+}
 
 
 def describe_predictions(

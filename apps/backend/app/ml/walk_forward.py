@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
 from app.errors import InvalidInput
 from app.ml import heuristic_predictions
 from app.ml.bootstrap import compare_paired
-from app.ml.calibration import TARGET_ERROR
 from app.ml.estimator import calibration_start, fit_with_twin
 from app.ml.evaluate import evaluate
 from app.ml.gate import judge
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from app.ml.estimator import CategoryModel
-
-System = Literal["model", "rules"]
+    from app.ml.evaluation import System
 
 FEWEST_MONTHS: Final = 6
+RULES_TARGET_ERROR: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class WalkForward:
         predict_seconds: Spent on predicting.
         steps: How often it was learnt; 1 for a single split.
         refused: How many refits the gate refused.
+        target_error: What may be wrong of that which is applied without asking; the heuristics promise nothing, and are
+            compared with RULES_TARGET_ERROR.
         model: The last model that predicted; None where the heuristics did.
     """
 
@@ -46,6 +47,7 @@ class WalkForward:
     predict_seconds: float
     steps: int
     refused: int
+    target_error: float
     model: CategoryModel | None
 
 
@@ -88,7 +90,7 @@ def run(
     refit: bool,
     system: System = "model",
     seed: int = 0,
-    target_error: float = TARGET_ERROR,
+    target_error: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> WalkForward:
     """Predict test rows from those before.
@@ -100,7 +102,8 @@ def run(
             refreshes; else to learn once and predict for as long as the test rows last.
         system: What predicts.
         seed: Of everything that is drawn.
-        target_error: Share of wrong ones that is tolerated among what is applied without asking.
+        target_error: Share of wrong ones that is tolerated among what is applied without asking; None: what the first
+            fit chooses.
         progress: Called with the number of rows predicted so far, and of how many.
 
     Raises:
@@ -117,7 +120,7 @@ def run(
         if system == "model":
             fresh, fresh_twin = fit_with_twin(known, seed=seed, horizon_months=horizon, target_error=target_error)
             if twin is None or _passes_gate(fresh_twin, twin, known):
-                model, twin = fresh, fresh_twin
+                model, twin, target_error = fresh, fresh_twin, fresh.target_error
             else:
                 refused += 1
         else:
@@ -132,7 +135,15 @@ def run(
         done += month.height
         if progress:
             progress(done, int(is_test.sum()))
-    return WalkForward(pl.concat(predicted), spent["fit"], spent["predict"], len(predicted), refused, model)
+    return WalkForward(
+        predictions=pl.concat(predicted),
+        fit_seconds=spent["fit"],
+        predict_seconds=spent["predict"],
+        steps=len(predicted),
+        refused=refused,
+        target_error=RULES_TARGET_ERROR if target_error is None else target_error,
+        model=model,
+    )
 
 
 def _passes_gate(fresh: CategoryModel, before: CategoryModel, known: pl.DataFrame) -> bool:
@@ -141,5 +152,5 @@ def _passes_gate(fresh: CategoryModel, before: CategoryModel, known: pl.DataFram
     if recent.is_empty():
         return True
     ours, theirs = (predict(each, recent, known, by_month=True) for each in (fresh, before))
-    challenger, champion = (evaluate(each, target_error=TARGET_ERROR) for each in (ours, theirs))
+    challenger, champion = (evaluate(each, target_error=fresh.target_error) for each in (ours, theirs))
     return judge("refresh", compare_paired(ours, theirs), challenger, champion, "the model before it").passed

@@ -9,7 +9,7 @@ import polars as pl
 
 from app.errors import InvalidInput
 from app.ml import walk_forward
-from app.ml.calibration import NEVER, TARGET_ERROR
+from app.ml.calibration import NEVER
 from app.ml.dataset import SAMPLE_WEIGHTS
 from app.ml.evaluate import evaluate
 from app.ml.features import TRANSACTION_SCHEMA, build_features
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from app.ml.evaluation import Evaluation
-    from app.ml.walk_forward import System
+    from app.ml.evaluation import Evaluation, System
 
 # Without a split, the months from here on are predicted one after the other.
 WALK_FORWARD_FROM = 0.8
@@ -62,12 +61,12 @@ class BacktestReport:
     evaluation: Evaluation
 
 
-def run_backtest(  # noqa: PLR0913 -- one for each option of the command
+def run_backtest(
     path: Path,
     *,
     system: System = "model",
     split: float | None = None,
-    target_error: float = TARGET_ERROR,
+    target_error: float | None = None,
     seed: int = 0,
     options: StatementOptions | None = None,
     progress: Callable[[int, int | None], None] | None = None,
@@ -79,7 +78,8 @@ def run_backtest(  # noqa: PLR0913 -- one for each option of the command
         system: What predicts: `model`, trained for the purpose, or `rules` for the heuristics.
         split: Learn once, from the months before this share of them, and predict the rest; None: predict the same
             rows month by month, each from everything before it.
-        target_error: What of that which is applied without asking may be wrong at the most.
+        target_error: What of that which is applied without asking may be wrong at the most; None: as strict as is of
+            use.
         seed: Of everything in the fit that is drawn.
         options: How to read the file where it does not say itself.
         progress: Called with the number of test rows predicted so far, and of how many.
@@ -89,7 +89,7 @@ def run_backtest(  # noqa: PLR0913 -- one for each option of the command
     """
     if split is not None and not 0 < split < 1:
         raise InvalidInput("--split is a share between 0 and 1, such as 0.8.")
-    if not 0 < target_error < 1:
+    if target_error is not None and not 0 < target_error < 1:
         raise InvalidInput("--target-error is a share between 0 and 1, such as 0.01.")
     read, rows = read_labelled(path, options or StatementOptions())
     is_test = walk_forward.split_rows(rows, WALK_FORWARD_FROM if split is None else split)
@@ -102,7 +102,7 @@ def run_backtest(  # noqa: PLR0913 -- one for each option of the command
         target_error=target_error,
         progress=progress,
     )
-    evaluation = evaluate(walked.predictions, target_error=target_error)
+    evaluation = evaluate(walked.predictions, target_error=walked.target_error)
     unseen = walked.predictions.filter("is_unseen")
     threshold = OWN_THRESHOLD if walked.model is None else walked.model.threshold
     train = rows.filter(~is_test)
@@ -121,7 +121,7 @@ def run_backtest(  # noqa: PLR0913 -- one for each option of the command
         unseen_share=round(unseen.height / walked.predictions.height, 4),
         unseen_accuracy=_accuracy(unseen),
         auto_apply={
-            "target_error": target_error,
+            "target_error": walked.target_error,
             "threshold": None if threshold == NEVER else round(threshold, 4),
             **_applied(walked.predictions),
         },

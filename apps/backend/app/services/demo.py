@@ -1,4 +1,4 @@
-"""The whole loop on one file, as a user of its own: ingest, labels, features, warehouse, training data."""
+"""The whole loop on one file, as a user of its own: ingest, labels, features, suggestions, warehouse, a model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from sqlalchemy import func, select, text
 
 from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
+from app.errors import InvalidInput
 from app.ml.feature_build import build_range
 from app.orm_models import Transaction
 from app.progress import progress_of
 from app.services import demo_answers, installation
 from app.services.credentials import list_tokens, new_token
+from app.services.deployments import category_set_of, current
 from app.services.ingest import ingest_statement
 from app.services.sample import generate_ledger, write_ledger
 from app.services.warehouse import build_warehouse
@@ -33,7 +35,35 @@ logger = logging.getLogger(__name__)
 SAMPLE_SEED: Final = 7
 EXAMPLES: Final = 8
 SUGGESTION_EXAMPLES: Final = 6
-NOT_WRITTEN: Final = frozenset({"examples", "suggestion_examples", "token"})
+NOT_WRITTEN: Final = frozenset({"examples", "suggestion_examples", "token", "model_missing"})
+TRAINING_SEED: Final = 7
+
+
+@dataclass(frozen=True)
+class DemoModel:
+    """The model that the demo has trained, and how a twin did that knew nothing of the last months.
+
+    Attributes:
+        version: Its number.
+        accuracy: Share of right predictions, forced to choose, as macro-F1 and calibration error are.
+        auto_apply_coverage: Share that it is sure enough of to apply them without asking.
+        target_error: Share of wrong ones among those that it promises not to exceed.
+        dataset_hash: Of what it has learnt from.
+        role: champion, or None where the gate refused it.
+        champion: The version that serves the demo's user now.
+        verdict: What the gate said.
+    """
+
+    version: int
+    accuracy: float
+    f1_macro: float
+    ece: float
+    auto_apply_coverage: float
+    target_error: float
+    dataset_hash: str
+    role: str | None
+    champion: int | None
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -41,8 +71,9 @@ class DemoReport:
     """What the loop did.
 
     Attributes:
-        token: A bearer token of the demo's user, told once, when the user is made; None afterwards. All but this and
-            the examples is in build/demo.json under the same keys.
+        model: None where there is too little to train on, and `model_missing` says so.
+        token: A bearer token of the demo's user, told once, when the user is made; None afterwards. All but this, the
+            examples and `model_missing` is in build/demo.json under the same keys.
         examples: A few training rows.
         suggestion_examples: A few suggestions: description, category, confidence and reason.
     """
@@ -54,6 +85,8 @@ class DemoReport:
     training_rows: int
     merchants: dict[str, int]
     suggestions: demo_answers.SuggestionCounts
+    model: DemoModel | None
+    model_missing: str | None
     seconds: dict[str, float]
     examples: list[tuple[str, ...]]
     suggestion_examples: list[tuple[str, str, str, str]]
@@ -98,6 +131,8 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         progress_of("models and tests") as show,
     ):
         build_warehouse(progress=show)
+    with step("model", "Training a model, and comparing it on the last months"), progress_of("steps") as show:
+        model, model_missing = _train(user_id, show)
     seconds["total"] = round(sum(seconds.values()), 2)
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
     report = DemoReport(
@@ -105,6 +140,8 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         ingest=counts,
         **_outcome(user_id),
         suggestions=suggestions,
+        model=model,
+        model_missing=model_missing,
         examples=read_examples(user_id),
         suggestion_examples=demo_answers.read_examples(user_id, result.held_back, SUGGESTION_EXAMPLES),
         seconds=seconds,
@@ -165,6 +202,36 @@ def _demo_user(name: str) -> tuple[int, str | None]:
         if list_tokens(session):
             return user_id, None
         return user_id, new_token(session, user_id, name="demo", scope="write").secret
+
+
+def _train(user_id: int, progress: Callable[[int, int | None], None]) -> tuple[DemoModel | None, str | None]:
+    """Train on what is known now; give the model, or the sentence that says why there is none."""
+    from app.services.training import train_model  # noqa: PLC0415 -- libraries that `lm --help` need not wait for
+
+    with session_for_jobs() as session:
+        category_set = category_set_of(session, user_id)
+    try:
+        made = train_model(category_set, seed=TRAINING_SEED, requested_by="the demo", progress=progress)
+    except InvalidInput as error:
+        return None, str(error)
+    with session_for_jobs() as session:
+        champion = current(session, category_set).champion
+    measured = made.evaluation
+    return (
+        DemoModel(
+            version=made.version,
+            accuracy=round(measured.accuracy.value, 4),
+            f1_macro=round(measured.f1_macro.value, 4),
+            ece=round(measured.ece, 4),
+            auto_apply_coverage=round(measured.auto_apply.coverage.value, 4),
+            target_error=measured.auto_apply.target_error,
+            dataset_hash=made.dataset_hash,
+            role=made.role,
+            champion=champion,
+            verdict=" ".join(made.verdict.reasons),
+        ),
+        None,
+    )
 
 
 def _stopwatch(seconds: dict[str, float], say: Callable[[str], None]) -> Callable[[str, str], Any]:

@@ -109,8 +109,8 @@ class VersionDetails:
 
 
 def category_set_of(session: Session, user_id: int) -> int | None:
-    """Return which category set a user has: their own, by their id, or the shared one."""
-    own = text("SELECT own_categories FROM users WHERE id = :id")
+    """Return which category set a user has: their own, by their id, or the shared one. A demo's is always its own."""
+    own = text("SELECT own_categories OR is_demo FROM users WHERE id = :id")
     return user_id if session.execute(own, {"id": user_id}).scalar_one_or_none() else None
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from app.config import get_settings
-from app.db import session_for_user
+from app.db import session_for_jobs, session_for_user
+from app.services import deployments
 from app.services.demo import demo_user, run_demo
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
+from app.services.users import find_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     first = run_demo(None, said.append)
     report = written("demo.json")
     assert set(report) == {
-        "name", "ingest", "labels", "features", "training_rows", "suggestions", "merchants", "seconds"
+        "name", "ingest", "labels", "features", "training_rows", "suggestions", "model", "merchants", "seconds"
     }  # fmt: skip
     assert set(report["ingest"]) == {"rows", "inserted", "duplicates", "rejected"}
     assert report == written("demo-sample.json")
@@ -52,12 +54,29 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     assert len(first.examples) > 3
     assert "Building and testing the warehouse" in said
 
+    model = report["model"]
+    assert {"version", "accuracy", "f1_macro", "ece", "auto_apply_coverage", "dataset_hash"} <= set(model)
+    assert model["role"] == "champion", model["verdict"]
+    assert model["accuracy"] > 0.9
+    assert 0.5 < model["f1_macro"] <= 1
+    assert model["ece"] < 0.05
+    assert 0 <= model["auto_apply_coverage"] <= 1
+
     second = run_demo(None, said.append)
     assert second.token is None
     again = written("demo.json")
     assert again["ingest"] == {"rows": rows, "inserted": 0, "duplicates": rows, "rejected": 0}
     kept = ("labels", "features", "training_rows", "suggestions", "merchants")
     assert {key: again[key] for key in kept} == {key: report[key] for key in kept}
+    # The same data give the same model, under a number of its own.
+    assert again["model"]["version"] > model["version"] == report["model"]["version"]
+    same = ("accuracy", "f1_macro", "ece", "auto_apply_coverage", "dataset_hash")
+    assert {key: again["model"][key] for key in same} == {key: model[key] for key in same}
+    with session_for_jobs() as session:
+        sample = find_user(session, "demo-sample")
+        assert deployments.current(session, sample).champion == again["model"]["version"]
+        back = deployments.rollback(session, sample, actor="a test", reason="To see that there is one to go back to.")
+    assert back.version == model["version"]
 
 
 def test_a_category_that_only_the_month_held_back_has_is_the_user_s_all_the_same(database: str, tmp_path: Path) -> None:
@@ -90,5 +109,8 @@ def test_files_of_one_name_are_users_of_their_own(database: str, tmp_path: Path)
         (tmp_path / folder).mkdir()
         file = tmp_path / folder / "card.csv"
         file.write_text("\n".join(STATEMENT.splitlines()[: days + 1]) + "\n")
-        run_demo(file, lambda _: None)
+        report = run_demo(file, lambda _: None)
         assert written("demo-card.json")["training_rows"] == days
+        assert written("demo-card.json")["model"] is None
+        assert report.model_missing is not None
+        assert f"{days} labelled transactions" in report.model_missing

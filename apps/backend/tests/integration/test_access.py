@@ -65,6 +65,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /categories/undo": {"json": {"name": RENAMED}},
     "PATCH /transactions/{txn_id}": {"json": {"category": None}},
     "POST /labels": {"json": {"labels": [{"txn_id": TXN, "label": SENT}]}},
+    "POST /ml/train": {"json": {"seed": 7}},
     "POST /suggestions": {"json": {"txn_ids": [TXN]}},
     "POST /suggestions/{event_id}/feedback": {"json": {"action": "reject"}},
 }
@@ -166,6 +167,7 @@ def own_rows(connection: psycopg.Connection, user_id: int) -> None:
         INSERT INTO rules (id, user_id) VALUES ({RULE}, %(user)s);
         INSERT INTO rule_revisions (rule_id, revision, name, condition, category, priority, is_enabled)
             VALUES ({RULE}, 1, '{MARK}', %(condition)s, '{MARK}', 1, true);
+        INSERT INTO ml_training_runs (user_id, status, notes) VALUES (%(user)s, 'failed', '{MARK}');
         INSERT INTO rule_applications (id, user_id, rule_id, revision, labels)
             VALUES ({APPLICATION}, %(user)s, {RULE}, 1, 0)
     """.format_map(globals())

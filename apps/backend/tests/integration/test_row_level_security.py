@@ -168,11 +168,15 @@ def three_models(two_users: tuple[int, int], admin_connection: psycopg.Connectio
     return two_users
 
 
-@pytest.mark.parametrize("table", ["model_versions", "model_deployments"])
-def test_a_request_sees_its_user_s_models_and_the_shared_ones(three_models: tuple[int, int], table: str) -> None:
+@pytest.mark.parametrize(
+    ("table", "key"), [("model_versions", "version"), ("model_deployments", "version"), ("ml_training_runs", "run_id")]
+)
+def test_a_request_sees_its_user_s_models_and_the_shared_ones(
+    three_models: tuple[int, int], table: str, key: str
+) -> None:
     for user_id, expected in zip(three_models, [{1, 3}, {2, 3}], strict=True):
         with session_for_user(user_id) as session:
-            assert set(session.scalars(text(f"SELECT version FROM {table}"))) == expected
+            assert set(session.scalars(text(f"SELECT {key} FROM {table}"))) == expected
 
 
 @pytest.mark.parametrize("role", ["app", "jobs"])
@@ -245,7 +249,8 @@ def test_the_user_of_one_transaction_is_forgotten_by_the_next(two_users: tuple[i
         """,
         "UPDATE label_events SET label = 'x'",
         "DELETE FROM label_events",
-        "SELECT * FROM ml_training_runs",
+        "DELETE FROM ml_training_runs",
+        "UPDATE ml_training_runs SET notes = 'x'",
         "SELECT * FROM marts.dim_merchants",
         "CREATE TABLE mine (id int)",
         "SET ROLE lm_owner",

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from app.db import session_for_user
 from app.errors import InvalidInput
-from app.services.categories import rename_or_merge
 from app.ml.hierarchical_prior import OWN_THRESHOLD
+from app.services.categories import rename_or_merge
 from app.services.labels import write_labels
 from app.services.rules import RuleDraft, add_rule
 from app.services.shared_priors import refresh_shared_priors

@@ -1,8 +1,8 @@
 """Invariants 1 and 5: nothing that happens later changes what was known, computed or learnt at a moment.
 
 A ledger of imported history is frozen at three moments: two inside the history, and the one at which the import
-ended. Then anything may happen to later rows and labels, and to the names of merchants. Features, priors and training
-sets as of each moment must stay the same to the byte.
+ended. Then anything may happen to later rows and labels, and to the names of merchants and categories. Features,
+priors and training sets as of each moment must stay the same to the byte.
 
 The last tests plant a leak each and require that this very check finds it.
 """
@@ -24,6 +24,7 @@ from app.db import session_for_user
 from app.ml import feature_build
 from app.ml.dataset import dataset_hash, read_training_set
 from app.ml.priors import read_merchant_priors
+from app.services.categories import list_categories, rename_or_merge
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 from app.services.merchants import rename_merchant
@@ -65,7 +66,7 @@ class Ledger:
 
     def as_of(self, moment: dt.datetime, *, strict: bool) -> dict[str, str]:
         """Return the bytes of everything that is learnt as of a moment, as hashes."""
-        training = read_training_set(self.connection, moment, strict=strict)
+        training = read_training_set(self.connection, moment, category_set=self.user_id, strict=strict)
         priors = read_merchant_priors(self.connection, moment, strict=strict)
         return {
             "training set": dataset_hash(training),
@@ -130,6 +131,14 @@ class Later:
             if name in known:
                 rename_merchant(session, self.ledger.user_id, name, f"Renamed {number}")
 
+    def rename_or_merge_a_category(self, number: int) -> None:
+        with session_for_user(self.ledger.user_id) as session:
+            shown = [category.name for category in list_categories(session, self.ledger.user_id)]
+            name = shown[number % len(shown)]
+            into = f"Renamed {number}" if number % 2 else shown[(number + 1) % len(shown)]
+            if name != into:
+                rename_or_merge(session, self.ledger.user_id, name, into)
+
     def rebuild_features(self, number: int) -> None:
         feature_build.build_range(FIRST_DAY, dt.date(2100, 1, 1), batch_size=number % 50 + 1)
 
@@ -190,8 +199,11 @@ def test_every_kind_of_event_on_its_own_changes_the_present(
 
 def state(connection: psycopg.Connection) -> list[Any]:
     return connection.execute("""
-        SELECT to_jsonb(transactions)::text, to_jsonb(transaction_labels)::text FROM transactions
-        LEFT JOIN transaction_labels ON txn_id = id ORDER BY id
+        SELECT to_jsonb(transactions)::text, to_jsonb(transaction_labels)::text, to_jsonb(category_names)::text
+        FROM transactions
+        LEFT JOIN transaction_labels ON txn_id = id
+        LEFT JOIN category_names ON category_names.name = label AND valid_to IS NULL
+        ORDER BY transactions.id
     """).fetchall()
 
 
@@ -214,6 +226,9 @@ def planted(connection: psycopg.Connection, right: str, wrong: str) -> Iterator[
     [
         pytest.param("event.known_at) END < moment", "event.known_at) END < 'infinity'", "label_by_hand", id="labels"),
         pytest.param(" OR transactions.deleted_at >= moment", "", "delete_row", id="rows deleted later"),
+        pytest.param(
+            "category_names.valid_from < moment", "true", "rename_or_merge_a_category", id="names of categories"
+        ),
     ],
 )
 def test_a_leak_planted_in_the_as_of_read_is_found(

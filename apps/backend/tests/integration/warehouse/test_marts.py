@@ -6,6 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import polars as pl
 import pytest
 
 from app.db import get_engine
@@ -63,7 +64,10 @@ def test_training_view_and_training_set_hold_the_same_rows(messy_ledger: Ledger,
         SELECT txn_id, user_id, account, date, label, label_source, sample_weight, merchant, amount, hour_of_day, dow
         FROM marts.fct_training_view ORDER BY date, txn_id
     """)
-    training_set = read_training_set(messy_ledger.connection, as_of)
+    users = messy_ledger.rows("SELECT id FROM users")
+    # Each as if the categories were that user's own: the view knows of no category sets.
+    sets = [read_training_set(messy_ledger.connection, as_of, category_set=user_id) for (user_id,) in users]
+    training_set = pl.concat(sets).sort("date", "txn_id")
     columns = ["txn_id", "user_id", "account", "date", "label", "label_source", "sample_weight", "merchant", "amount",
                "hour_of_day", "dow"]  # fmt: skip
     assert 0 < len(stored) < len(messy_ledger.rows("SELECT * FROM labels_as_of(now())"))
