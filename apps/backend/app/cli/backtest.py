@@ -12,7 +12,7 @@ from rich.table import Table
 
 from app.cli.output import results
 from app.errors import InvalidInput
-from app.ml.evaluation import System
+from app.ml.evaluation import PROMISE, System
 from app.progress import progress_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def backtest(
 
 
 def _table(name: str, report: BacktestReport) -> Table:
-    table = Table(title=f"{report.system} on {name}, {report.protocol}", show_header=False, title_justify="left")
+    table = Table(
+        title=f"{report.system} on {name}, {report.protocol}", show_header=False, title_justify="left", caption=PROMISE
+    )
     table.add_column("what")
     table.add_column("figure", justify="right")
     table.add_row("rows learnt from at first", f"{report.train_rows:,}")

@@ -101,7 +101,9 @@ def summary(report: DemoReport) -> Table:
         table.add_row("accuracy on the last months", f"{model.accuracy:.1%}")
         table.add_row("macro F1", f"{model.f1_macro:.3f}")
         table.add_row("calibration error", f"{model.ece:.3f}")
-        table.add_row(f"applied without asking, {model.target_error:.0%} wrong", f"{model.auto_apply_coverage:.1%}")
+        table.add_row(
+            f"applied without asking, at most {model.target_error:.0%} wrong", f"{model.auto_apply_coverage:.1%}"
+        )
         table.add_section()
     for step, seconds in report.seconds.items():
         table.add_row(f"seconds: {step}", f"{seconds:.1f}")

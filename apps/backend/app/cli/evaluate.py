@@ -11,6 +11,7 @@ from app.cli.moments import moment_of
 from app.cli.output import results
 from app.cli.train import AsOf, with_interval
 from app.cli.who import User, acting_user
+from app.ml.evaluation import PROMISE
 from app.progress import progress_of
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def _table(found: LedgerEvaluation) -> Table:
     if evaluation.wrong_money is not None:
         table.add_row("of the money, in wrong categories", with_interval(evaluation.wrong_money))
     table.add_section()
+    table.caption = PROMISE
     table.add_row("applied without asking", with_interval(applied.coverage))
     if applied.error is not None:
-        table.add_row(f"of those wrong, {applied.target_error:.0%} allowed", with_interval(applied.error))
+        table.add_row(f"of those wrong, at most {applied.target_error:.0%} wanted", with_interval(applied.error))
     return table

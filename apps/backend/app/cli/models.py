@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import sys
 from dataclasses import asdict
@@ -12,7 +11,7 @@ import typer
 from rich.table import Table
 
 from app.cli.output import note, results
-from app.cli.who import User, acting_user
+from app.cli.who import User, acting_user, os_user
 from app.db import session_for_jobs
 from app.services import deployments
 from app.services.model_aliases import mirror_aliases
@@ -72,7 +71,7 @@ def show(version: Version, *, as_json: AsJson = False, user: User = None) -> Non
 def promote(version: Version, *, reason: Reason = None, by: By = None, user: User = None) -> None:
     """Make a model champion. Its file is checked first; a broken one is refused and the old champion stays."""
     user_id = acting_user(user)
-    decision = {"actor": by or _os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, user_id)
         made = deployments.promote(session, category_set, version, **decision)
@@ -84,7 +83,7 @@ def promote(version: Version, *, reason: Reason = None, by: By = None, user: Use
 def rollback(*, reason: Reason = None, by: By = None, user: User = None) -> None:
     """Go back to the model that the champion replaced; once more, further back."""
     user_id = acting_user(user)
-    decision = {"actor": by or _os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
     with session_for_jobs() as session:
         made = deployments.rollback(session, deployments.category_set_of(session, user_id), **decision)
     mirror_aliases()
@@ -111,18 +110,19 @@ def _report(made: Deployment) -> None:
 
 
 def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
-    table = Table("version", "is", "recipe", "known until", "trained on", "accuracy", "macro-F1", "made", "run")
+    table = Table()
+    for heading in ("version", "is", "known until", "labels", "accuracy", "macro F1"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("recipe")
     for row in versions:
         table.add_row(
             str(row.version),
             row.role or "",
-            _one_line(row.recipe),
             f"{row.as_of:%Y-%m-%d}" if row.as_of else "",
             f"{row.train_size:,}" if row.train_size is not None else "",
             _ratio(row.accuracy),
             _ratio(row.f1_macro),
-            f"{row.created_at:%Y-%m-%d %H:%M}",
-            row.status,
+            _one_line(row.recipe),
         )
     return table
 
@@ -172,6 +172,7 @@ def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
 
 def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
     table = Table("when", "decision", "version", "instead of", "by", "why")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for each in decisions:
         table.add_row(
             f"{each.created_at:%Y-%m-%d %H:%M}",
@@ -201,13 +202,6 @@ def _ask_reason() -> str:
     if not sys.stdin.isatty():
         return "By hand."
     return str(typer.prompt("Why", default="By hand.", err=True))
-
-
-def _os_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"
 
 
 def _print_json(document: Any) -> None:

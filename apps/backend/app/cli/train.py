@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,9 @@ from rich.table import Table
 
 from app.cli.moments import moment_of
 from app.cli.output import note, results
-from app.cli.who import User, acting_user
+from app.cli.who import User, acting_user, os_user
 from app.db import session_for_jobs
+from app.ml.evaluation import PROMISE
 from app.progress import progress_of
 from app.services.deployments import category_set_of
 from app.services.training_runs import MOST_SEED
@@ -60,14 +60,6 @@ def train(
     results.print(_sentence(outcome), soft_wrap=True)
 
 
-def os_user() -> str:
-    """Return the name of who sits at this computer."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"
-
-
 def with_interval(figure: Interval) -> str:
     """Write a share with its interval."""
     return f"{figure.value:.1%}  ({figure.low:.1%} to {figure.high:.1%})"
@@ -108,9 +100,10 @@ def _table(outcome: TrainingOutcome) -> Table:
     table.add_row("macro F1", f"{evaluation.f1_macro.value:.3f}")
     table.add_row("calibration error", f"{evaluation.ece:.3f}")
     applied = evaluation.auto_apply
+    table.caption = PROMISE
     table.add_row("applied without asking", with_interval(applied.coverage))
     if applied.error is not None:
-        table.add_row(f"of those wrong, {applied.target_error:.0%} allowed", with_interval(applied.error))
+        table.add_row(f"of those wrong, at most {applied.target_error:.0%} wanted", with_interval(applied.error))
     table.add_section()
     for step, seconds in outcome.seconds.items():
         table.add_row(f"seconds: {step}", f"{seconds:.1f}")

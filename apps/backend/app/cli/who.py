@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated
 
 import typer
@@ -45,3 +46,11 @@ def acting_user(name: str | None, *, in_demo: bool = True) -> int:
             "There are several users, and none is LM_LOCAL_USER: say which with --user; `lm user list` shows them."
         )
     return possible[0].id
+
+
+def os_user() -> str:
+    """Return the name of who sits at this computer."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from app.ml.bootstrap import Interval
 
+# To be shown wherever a figure of suggestions that are applied without asking is.
+PROMISE: str = (
+    "What may be wrong among the suggestions that are applied without asking is promised of all of them together, and "
+    "while the months stay alike."
+)
+
 # What predicts: a trained model, or the heuristics.
 System = Literal["model", "rules"]
 
