@@ -3,7 +3,10 @@
 Scores are divided by one temperature (Guo et al. 2017), chosen on months that the wording and the pool have not seen.
 The threshold comes from the same months by Learn then Test (Angelopoulos et al. 2021, arXiv 2110.01052; for selective
 classification Geifman and El-Yaniv 2017): the lowest one for which the hypothesis "more than `target_error` of what
-reaches it is wrong" is rejected by the binomial tail, at a level that holds for all thresholds tried together.
+reaches it is wrong" is rejected by the binomial tail, at a level that holds for all thresholds and targets tried.
+
+The tests take rows for independent, which those of one string are not, and their scores for given, though the
+temperature was fitted on the same rows; they are made with the model's twin, whose wording ends before these months.
 
 The promise holds with that confidence, over all suggestions together, and while the months stay alike. It says nothing
 of a single merchant, and nothing of the month in which a large merchant changes its meaning.
@@ -78,29 +81,36 @@ def choose_auto_apply(
         may_apply: Which rows may be applied at all.
         target_error: What to promise; None for one of TARGET_ERRORS.
     """
-    for target in TARGET_ERRORS if target_error is None else (target_error,):
+    targets = TARGET_ERRORS if target_error is None else (target_error,)
+    for target in targets:
         rows = (confidence[may_apply], is_right[may_apply], month[may_apply])
-        chosen = AutoApply(target, risk_controlled_threshold(*rows, target))
+        chosen = AutoApply(target, risk_controlled_threshold(*rows, target, targets=len(targets)))
         if ((confidence >= chosen.threshold) & may_apply).mean() >= USEFUL_COVERAGE:
             break
     return chosen
 
 
 def risk_controlled_threshold(
-    confidence: NDArray[np.float64], is_right: NDArray[np.bool_], month: NDArray[np.int64], target_error: float
+    confidence: NDArray[np.float64],
+    is_right: NDArray[np.bool_],
+    month: NDArray[np.int64],
+    target_error: float,
+    *,
+    targets: int = 1,
 ) -> float:
     """Find the lowest confidence from which on at most `target_error` is wrong, as far as these rows can tell.
 
     Thresholds at which so many hundredths of the rows are reached are tested side by side (Bonferroni), and of those
-    that pass the lowest is taken at which no month on its own had more wrong than chance explains: the tests take rows
-    for exchangeable, and months show best that they are not. DRIFT_RESERVE of the tolerated error is kept back
-    throughout.
+    that pass the lowest is taken at which no month on its own had a standard deviation more wrong than tolerated: the
+    tests take rows for exchangeable, and months show best that they are not. DRIFT_RESERVE of the tolerated error is
+    kept back throughout.
 
     Args:
         confidence: Of rows that may be applied at all, shape (rows,).
         is_right: Whether each was right.
         month: Its month, as any number.
         target_error: Share of wrong ones that is tolerated, between 0 and 1.
+        targets: How many such shares are tried on the same rows.
 
     Returns:
         The threshold; NEVER where even the surest rows do not prove it.
@@ -114,11 +124,11 @@ def risk_controlled_threshold(
     # Rows of one confidence stand or fall together.
     ends = np.flatnonzero(np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)) + 1
     shares = np.arange(1, _TESTS + 1) / _TESTS
-    if not ends.size:
+    if not confidence.size:
         return NEVER
     chosen = NEVER
     for rows in ends[np.unique(np.searchsorted(ends, shares * confidence.size).clip(max=ends.size - 1))]:
-        is_proved = binom.cdf(wrong[rows - 1], rows, tolerated) <= (1 - RISK_CONFIDENCE) / _TESTS
+        is_proved = binom.cdf(wrong[rows - 1], rows, tolerated) <= (1 - RISK_CONFIDENCE) / (_TESTS * targets)
         expected = tolerated * rows_of_month[rows - 1]
         if is_proved and (wrong_of_month[rows - 1] <= expected + np.sqrt(expected)).all():
             chosen = float(sorted_confidence[rows - 1])

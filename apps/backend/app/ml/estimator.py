@@ -118,7 +118,7 @@ class Scores:
     Attributes:
         beliefs: What went into the scores.
         scores: Shape (rows, labels).
-        familiarity: Share of each description's n-grams that were learnt from, shape (rows,).
+        familiarity: Share of each description's long n-grams that occur in anything learnt from, shape (rows,).
         is_known_place: Whether any label is known of the row's merchant or description, shape (rows,).
     """
 
@@ -302,6 +302,7 @@ def model_to_artefact(model: CategoryModel) -> tuple[dict[str, NDArray[Any]], di
     arrays: dict[str, NDArray[Any]] = {
         "wording.columns": wording.columns,
         "wording.idf": wording.idf,
+        "wording.fingerprints": wording.fingerprints,
         "wording.alone": wording.alone.astype(np.float16),
         "wording.alone_bias": wording.alone_bias,
         "wording.crossed_columns": wording.crossed_columns,
@@ -334,6 +335,7 @@ def model_from_artefact(artefact: Artefact) -> CategoryModel:
         columns=arrays["wording.columns"],
         idf=arrays["wording.idf"],
         rarest_idf=float(header.pop("rarest_idf")),
+        fingerprints=arrays["wording.fingerprints"],
         alone=arrays["wording.alone"].astype(np.float32),
         alone_bias=arrays["wording.alone_bias"],
         crossed_columns=arrays["wording.crossed_columns"],

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 # To be shown wherever a figure of suggestions that are applied without asking is.
 PROMISE: str = (
-    "What may be wrong among the suggestions that are applied without asking is promised of all of them together, and "
-    "while the months stay alike."
+    "What may be wrong among the suggestions that are applied without asking is promised of all of them together, "
+    "as if they were independent, and while the months stay alike."
 )
 
 # What predicts: a trained model, or the heuristics.

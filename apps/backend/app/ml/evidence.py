@@ -82,7 +82,7 @@ class KnownLabels:
 
     Attributes:
         places: From `place_columns`, one row for each label.
-        days: On which each became known, shape (n,).
+        days: The date of each one's transaction, from the day after which it counts as known, shape (n,).
         labels: Index of each category, shape (n,).
         counts: What each counts, shape (n,).
         label_count: How many categories there are.
@@ -140,7 +140,12 @@ def gather_evidence(places: pl.DataFrame, as_of: NDArray[np.int64], known: Known
         code = codes["user_id"]
         for key in keys:
             code = code * (codes[key].max(initial=0) + 1) + codes[key]
-        counts = _LevelCounts(code[: as_of.size], code[as_of.size :][order], known, order)
+        own, others = code[: as_of.size], code[as_of.size :][order]
+        if "merchant" in keys:
+            # Rows without a merchant have nothing in common.
+            own = np.where(places["merchant"].to_numpy() == "", -1, own)
+            others = np.where(known.places["merchant"].to_numpy()[order] == "", -2, others)
+        counts = _LevelCounts(own, others, known, order)
         for row, life, label, count in counts.at(steps):
             found.append((row, level * len(HALF_LIVES) + life, label, count))
     if not found:

@@ -2,7 +2,7 @@
 
 A log-linear pool (Genest and Zidek 1986): scores are weighted sums, so each source's part of a score can be told. The
 weights maximise the likelihood of later months' labels given what was known before them, drawn towards a pool that
-believes the wording and nothing else, as far as there is little to learn from.
+believes the wording and hardly any count, as far as there is little to learn from.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from app.ml.evidence import Evidence
 
 PARTS: Final = ("wording", "wording_on_account", "base_rate")
-# Where the weights start, and are drawn to with this many rows' worth of conviction.
+# Where the weights start, and what a quadratic penalty draws them to. Levels overlap, so little is enough for each.
 DEFAULT_PARTS: Final = (0.5, 0.5, 0.0)
-DEFAULT_EVIDENCE: Final = 0.05
+STARTING_EVIDENCE: Final = 0.05
+# What counts are worth in a ledger that is too small to learn that from: there, they are nearly all there is.
+UNLEARNT_EVIDENCE: Final = 0.2
 _CONVICTION: Final = 100.0
 _MOST_STEPS: Final = 150
 # What the wording leaves to every category, in proportion to how common it is.
@@ -58,8 +60,8 @@ class PoolWeights:
 
 
 def default_weights() -> PoolWeights:
-    """Return the pool that is believed before anything was learnt."""
-    return PoolWeights(np.array(DEFAULT_PARTS), np.full(PARAMETERS, 4 * DEFAULT_EVIDENCE))
+    """Return the pool for where there is too little to learn one from."""
+    return PoolWeights(np.array(DEFAULT_PARTS), np.full(PARAMETERS, UNLEARNT_EVIDENCE))
 
 
 def reference_probabilities(
@@ -102,7 +104,7 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
     cell = beliefs.evidence.row * categories + beliefs.evidence.label
     sparse = sp.csr_matrix((value, (cell, parameter)), shape=(rows * categories, PARAMETERS))
     transposed = sparse.T.tocsr()
-    start = np.concatenate([DEFAULT_PARTS, np.full(PARAMETERS, DEFAULT_EVIDENCE)])
+    start = np.concatenate([DEFAULT_PARTS, np.full(PARAMETERS, STARTING_EVIDENCE)])
     right = np.arange(rows) * categories + truth
 
     def loss_and_gradient(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -119,5 +121,9 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
         gradient = np.concatenate([np.einsum("pc,c->p", dense, residual), transposed @ residual]) + pull
         return float(loss + pull @ (weights - start) / 2), gradient
 
-    fitted = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options={"maxiter": _MOST_STEPS})
+    # No count may speak against its own category.
+    bounds = [(None, None)] * count + [(0, None)] * PARAMETERS
+    fitted = minimize(
+        loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MOST_STEPS}
+    )
     return PoolWeights(fitted.x[:count], fitted.x[count:])

@@ -8,6 +8,7 @@ can be moved to any position by the multiplier's inverse modulo 2^64 (after Karp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -33,16 +34,19 @@ class Ngrams:
     """Where n-grams stand in padded texts, and the column that each has.
 
     Attributes:
-        row: Index of the text, ascending in no particular order, shape (n,).
+        row: Index of the text, shape (n,).
         start: First byte within the text with its spaces around it, shape (n,).
         length: Bytes, shape (n,).
         column: 0 to 2^HASH_BITS - 1, shape (n,).
+        fingerprint: The same hash at full width, by which strange n-grams are told from known ones: columns are shared
+            by too many for that. Shape (n,).
     """
 
     row: NDArray[np.int64]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     column: NDArray[np.int64]
+    fingerprint: NDArray[np.uint32]
 
 
 def find_ngrams(texts: Sequence[str]) -> Ngrams:
@@ -79,6 +83,7 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
         start=begin - starts[row_of[begin]],
         length=end - begin,
         column=(mixed >> np.uint64(64 - HASH_BITS)).astype(np.int64),
+        fingerprint=(mixed >> np.uint64(32)).astype(np.uint32),
     )
 
 
@@ -88,24 +93,36 @@ def ngram_matrix(texts: Sequence[str]) -> sp.csr_matrix:
     Returns:
         Ones, float32, shape (texts, 2^HASH_BITS).
     """
-    found = find_ngrams(texts)
+    return to_matrix(find_ngrams(texts), len(texts))
+
+
+def to_matrix(found: Ngrams, texts: int) -> sp.csr_matrix:
+    """Put a one at each column that a text has."""
     ones = np.ones(found.row.size, dtype=np.float32)
-    matrix = sp.csr_matrix((ones, (found.row, found.column)), shape=(len(texts), 1 << HASH_BITS))
+    matrix = sp.csr_matrix((ones, (found.row, found.column)), shape=(texts, 1 << HASH_BITS))
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
 
 
-_grown: list[tuple[NDArray[np.uint64], NDArray[np.uint64]]] = []
+_KEPT_POWERS: Final = 4096
 
 
 def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """Return powers of the multiplier and of its inverse modulo 2^64, from the zeroth, kept between calls."""
-    if not _grown or _grown[0][0].size < size:
-        room = max(size, 4096)
-        steps = [np.full(room, factor, dtype=np.uint64) for factor in (_MULTIPLIER, _INVERSE)]
-        for step in steps:
-            step[0] = 1
-        _grown[:] = [(np.cumprod(steps[0], dtype=np.uint64), np.cumprod(steps[1], dtype=np.uint64))]
-    powers, inverses = _grown[0]
-    return powers[:size], inverses[:size]
+    """Return powers of the multiplier and of its inverse modulo 2^64, from the zeroth."""
+    if size <= _KEPT_POWERS:  # a single string is not to wait for them
+        powers, inverses = _few_powers()
+        return powers[:size], inverses[:size]
+    return _compute_powers(size)
+
+
+@cache
+def _few_powers() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    return _compute_powers(_KEPT_POWERS)
+
+
+def _compute_powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    factors = np.full((2, size), [[_MULTIPLIER], [_INVERSE]], dtype=np.uint64)
+    factors[:, 0] = 1
+    powers, inverses = np.cumprod(factors, axis=1, dtype=np.uint64)
+    return powers, inverses

@@ -14,9 +14,9 @@ import polars as pl
 
 from app.errors import InvalidInput
 from app.ml import walk_forward
-from app.ml.artefact import encode_artefact
+from app.ml.artefact import encode_artefact, open_artefact
 from app.ml.dataset import dataset_hash
-from app.ml.estimator import RECIPE, fit_model, model_to_artefact
+from app.ml.estimator import RECIPE, fit_model, model_from_artefact, model_to_artefact
 from app.ml.evaluate import evaluate, score_forced
 from app.ml.learning_curve import LearningPoint, curve_sizes, learning_curve
 from app.ml.predictions import predict
@@ -151,7 +151,10 @@ def fit_final(rows: pl.DataFrame, *, seed: int) -> FittedModel:
         InvalidInput: There is too little to learn from.
     """
     arrays, header = model_to_artefact(fit_model(rows, seed=seed))
-    return FittedModel(encode_artefact(arrays, header), dict(header))
+    content = encode_artefact(arrays, header)
+    # What is kept is what was never run: at least it must come together again, and say something.
+    predict(model_from_artefact(open_artefact(content)), rows.head(1), rows)
+    return FittedModel(content, dict(header))
 
 
 def recipe() -> str:

@@ -147,7 +147,10 @@ def run(
 
 
 def _passes_gate(fresh: CategoryModel, before: CategoryModel, known: pl.DataFrame) -> bool:
-    """Judge a refit by its twin and that of the model before it, on the last months, which are new to both."""
+    """Judge a refit by its twin and that of the model before it, on the last months, whose words neither has learnt.
+
+    The refit's confidence was fitted there, so its calibration looks a little better than it is.
+    """
     recent = known.filter(pl.col("date") >= calibration_start(fresh))
     if recent.is_empty():
         return True

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from app.ml.ngrams import ngram_matrix
+from app.ml.ngrams import find_ngrams, to_matrix
 from app.ml.softmax_regression import fit_softmax
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from app.ml.ngrams import Ngrams
+
 _CROSS_BITS: Final = 18
+# Bytes: of shorter n-grams a large ledger has nearly all that there are.
+LONG_NGRAM: Final = 4
 _FEWEST_DESCRIPTIONS: Final = 2
 _EPOCHS_ALONE: Final = 10
 _EPOCHS_ON_ACCOUNT: Final = 5
@@ -40,6 +44,7 @@ class Wording:
         columns: Hashed columns of the n-grams, ascending, shape (n-grams,).
         idf: Inverse document frequency of each, shape (n-grams,).
         rarest_idf: The same of an n-gram that was not learnt from.
+        fingerprints: Of the long n-grams that occur in anything learnt from, ascending, shape (long n-grams,).
         alone: Shape (n-grams, classes).
         alone_bias: Shape (classes,).
         crossed_columns: Hashed columns of accounts and of words on accounts, ascending, shape (crossed,).
@@ -50,6 +55,7 @@ class Wording:
     columns: NDArray[np.int32]
     idf: NDArray[np.float32]
     rarest_idf: float
+    fingerprints: NDArray[np.uint32]
     alone: NDArray[np.float32]
     alone_bias: NDArray[np.float32]
     crossed_columns: NDArray[np.int32]
@@ -64,7 +70,7 @@ class WordingScores:
     Attributes:
         alone: Scores of the first reading, shape (rows, classes).
         on_account: Scores of the second, shape (rows, classes).
-        familiarity: How much of each description's n-grams was learnt from, 0 to 1, shape (rows,).
+        familiarity: Share of each description's long n-grams that occur in anything learnt from, shape (rows,).
     """
 
     alone: NDArray[np.float32]
@@ -85,12 +91,12 @@ def fit_wording(
         seed: Of the order of the rows.
     """
     keyed, description, pair = _distinct(places)
-    descriptions, matrix = _matrix(keyed)
+    descriptions, found, matrix = _matrix(keyed)
     frequency = np.bincount(matrix.indices, minlength=matrix.shape[1])
     columns = np.flatnonzero(frequency >= _FEWEST_DESCRIPTIONS)
     idf = np.log((1 + matrix.shape[0]) / (1 + frequency[columns])) + 1
     rarest = float(np.log((1 + matrix.shape[0]) / 2) + 1)
-    ngrams, _ = _weighed(matrix, columns, idf.astype(np.float32), rarest)
+    ngrams = _weighed(matrix, columns, idf.astype(np.float32), rarest)
     alone = fit_softmax(
         ngrams,
         *_label_shares(description, labels, weights, len(descriptions), classes),
@@ -108,6 +114,7 @@ def fit_wording(
         columns=columns.astype(np.int32),
         idf=idf.astype(np.float32),
         rarest_idf=rarest,
+        fingerprints=np.unique(found.fingerprint[found.length >= LONG_NGRAM]),
         alone=_as_stored(alone.weights),
         alone_bias=alone.bias,
         crossed_columns=crossed_columns.astype(np.int32),
@@ -124,8 +131,9 @@ def read_wording(wording: Wording, places: pl.DataFrame) -> WordingScores:
         places: user_id, account and norm_desc.
     """
     keyed, description, pair = _distinct(places)
-    _, matrix = _matrix(keyed)
-    ngrams, familiarity = _weighed(matrix, wording.columns, wording.idf, wording.rarest_idf)
+    descriptions, found, matrix = _matrix(keyed)
+    familiarity = measure_familiarity(wording, found, len(descriptions))
+    ngrams = _weighed(matrix, wording.columns, wording.idf, wording.rarest_idf)
     size = wording.columns.size
     by_description = ngrams @ wording.alone + wording.alone_bias
     shared = ngrams @ wording.on_account[:size] + wording.on_account_bias
@@ -145,14 +153,29 @@ def _distinct(places: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64], ND
     return keyed, found["description"].to_numpy(), found["pair"].to_numpy()
 
 
-def _matrix(keyed: pl.DataFrame) -> tuple[list[str], sp.csr_matrix]:
+def measure_familiarity(wording: Wording, found: Ngrams, texts: int) -> NDArray[np.float32]:
+    """Say how much of each text is like something learnt from; a text without long n-grams is like nothing.
+
+    By fingerprints, not by columns: in a large ledger half of all columns are taken, and gibberish would look familiar.
+    """
+    is_long = found.length >= LONG_NGRAM
+    row, fingerprint = found.row[is_long], found.fingerprint[is_long]
+    position = np.searchsorted(wording.fingerprints, fingerprint).clip(max=max(wording.fingerprints.size - 1, 0))
+    is_known = wording.fingerprints[position] == fingerprint if wording.fingerprints.size else np.zeros(row.size, bool)
+    known = np.bincount(row, is_known, minlength=texts)
+    share: NDArray[np.float32] = (known / np.bincount(row, minlength=texts).clip(min=1)).astype(np.float32)
+    return share
+
+
+def _matrix(keyed: pl.DataFrame) -> tuple[list[str], Ngrams, sp.csr_matrix]:
     descriptions = keyed["norm_desc"].unique(maintain_order=True).to_list()
-    return descriptions, ngram_matrix(descriptions)
+    found = find_ngrams(descriptions)
+    return descriptions, found, to_matrix(found, len(descriptions))
 
 
 def _weighed(
     matrix: sp.csr_matrix, columns: NDArray[np.integer], idf: NDArray[np.float32], rarest_idf: float
-) -> tuple[sp.csr_matrix, NDArray[np.float32]]:
+) -> sp.csr_matrix:
     """Weigh n-grams by rarity at unit length over all of a text's, and keep those that were learnt from.
 
     What was not learnt from takes part in the length alone: a text that is mostly strange says little.
@@ -163,8 +186,7 @@ def _weighed(
     lengths = np.sqrt(np.add.reduceat(np.append(squares, 0), matrix.indptr[:-1])) if matrix.shape[0] else np.ones(0)
     lengths[np.diff(matrix.indptr) == 0] = 1
     values = every[matrix.indices] / np.repeat(lengths, np.diff(matrix.indptr)).astype(np.float32)
-    kept = sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)[:, columns]
-    return kept, np.asarray(kept.multiply(kept).sum(axis=1), dtype=np.float32).ravel()
+    return sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)[:, columns]
 
 
 def _crossed(keyed: pl.DataFrame) -> sp.csr_matrix:

@@ -57,19 +57,21 @@ def read_champion(category_set: int | None) -> Champion | None:
 
 
 def judge_against_champion(
-    category_set: int | None, rows: pl.DataFrame, assessed: Assessment
+    category_set: int | None, rows: pl.DataFrame, assessed: Assessment, *, as_of: dt.datetime
 ) -> tuple[int | None, Verdict]:
     """Let the gate decide about a model, by what its twin and the champion predict for the last months.
 
     Without a champion it is compared with the heuristics, and so it is where this version cannot open the champion, for
-    then they serve. A champion that was trained before those months predicts them as it stands. Of one that was trained
-    later, a twin does: made by the same recipe from what the champion knew, as it was known then, without those months.
-    A champion of another recipe has no twin; it is compared on what is dated after its training.
+    then suggestions come from them. A champion that was trained before those months predicts them as it stands. Of one
+    that was trained later, a twin does: made by the same recipe from what the champion knew, as it was known then,
+    without those months. A champion of another recipe has no twin; it is compared on what is dated after its training.
+    A model that was told less than the champion has learnt is refused: an older one is no refresh.
 
     Args:
         category_set: Whose champion.
         rows: The training set of the model.
         assessed: Of the same.
+        as_of: What the model was told is what was known then.
 
     Returns:
         The champion's version, if there is one, and what the gate decided.
@@ -78,6 +80,12 @@ def judge_against_champion(
     if champion is None:
         theirs = learning.predict_by_heuristics(rows, assessed.is_test)
         return None, _judge("first", assessed, theirs, HEURISTICS)
+    if as_of < champion.as_of:
+        return champion.version, refuse(
+            f"It was told what was known at {as_of:%Y-%m-%d %H:%M %Z}, and version {champion.version}, the champion, "
+            f"has learnt until {champion.as_of:%Y-%m-%d %H:%M %Z}: an older model takes its place by hand alone, with "
+            "`lm models promote`."
+        )
     return champion.version, _judge_against(champion, category_set, rows, assessed)
 
 
@@ -89,7 +97,7 @@ def _judge_against(champion: Champion, category_set: int | None, rows: pl.DataFr
     except ArtefactRefused as error:
         return refuse(f"The champion, {name}, could not be compared with. {error}")
     except InvalidInput:
-        rival = f"{HEURISTICS}, which serve in place of {name} that this version cannot open,"
+        rival = f"{HEURISTICS}, to which {name} leaves the field, for this version cannot open it,"
         return _judge("first", assessed, learning.predict_by_heuristics(rows, assessed.is_test), rival)
     kind: Kind = "refresh" if champion.recipe == learning.recipe() else "new_recipe"
     if champion.as_of <= _midnight(assessed.start):

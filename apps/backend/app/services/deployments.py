@@ -188,7 +188,7 @@ def promote(session: Session, category_set: int | None, version: int, *, actor: 
         Conflict: It is champion already.
         NotFound: The category set has no such version.
     """
-    _lock(session, category_set)
+    take_turns(session, category_set)
     open_version(session, category_set, version)
     roles = current(session, category_set)
     if roles.champion == version:
@@ -206,7 +206,7 @@ def challenge(session: Session, category_set: int | None, version: int, *, actor
         Conflict: It is champion or challenger already.
         NotFound: The category set has no such version.
     """
-    _lock(session, category_set)
+    take_turns(session, category_set)
     open_version(session, category_set, version)
     roles = current(session, category_set)
     role = _role_of(roles, version)
@@ -221,7 +221,7 @@ def withdraw(session: Session, category_set: int | None, *, actor: str, reason: 
     Raises:
         Conflict: There is none.
     """
-    _lock(session, category_set)
+    take_turns(session, category_set)
     challenger = current(session, category_set).challenger
     if challenger is None:
         raise Conflict("There is no challenger to withdraw.")
@@ -234,7 +234,7 @@ def record_refusal(session: Session, category_set: int | None, version: int, *, 
     Raises:
         NotFound: The category set has no such version.
     """
-    _lock(session, category_set)
+    take_turns(session, category_set)
     require_version(session, category_set, version)
     return _decide(session, category_set, "refuse", version, None, actor, reason)
 
@@ -246,7 +246,7 @@ def rollback(session: Session, category_set: int | None, *, actor: str, reason: 
         ArtefactRefused: That version's file is missing, changed or of another format; the champion stays.
         Conflict: There is nothing to go back to.
     """
-    _lock(session, category_set)
+    take_turns(session, category_set)
     promoted: list[int] = []
     for each in reversed(history(session, category_set)):
         if each.action == "promote":
@@ -265,7 +265,7 @@ def rollback(session: Session, category_set: int | None, *, actor: str, reason: 
 # --- parts --------------------------------------------------------------------------------------------------------
 
 
-def _lock(session: Session, category_set: int | None) -> None:
+def take_turns(session: Session, category_set: int | None) -> None:
     """Let one transaction at a time decide about a category set."""
     lock = text("SELECT pg_advisory_xact_lock(hashtextextended('model deployments ' || :category_set, 0))")
     session.execute(lock, {"category_set": "shared" if category_set is None else str(category_set)})

@@ -144,7 +144,7 @@ def _learn(training: Training, steps: _Steps) -> _Learnt:
         ):
             assessed = learning.assess_model(rows, seed=training.seed)
         with steps.step("gate", "Comparing with the champion on the same transactions"):
-            champion, verdict = judge_against_champion(training.category_set, rows, assessed)
+            champion, verdict = judge_against_champion(training.category_set, rows, assessed, as_of=training.as_of)
         with steps.step("curve", "Drawing the learning curve"):
             curve = learning.draw_learning_curve(rows, assessed, seed=training.seed)
         with steps.step("fit", "Fitting the model that is kept"):
@@ -214,6 +214,8 @@ def _decide(
 ) -> tuple[deployments.Role | None, Verdict]:
     """Promote, refuse, or leave as challenger, for the gate's reasons."""
     verdict, category_set = learnt.verdict, training.category_set
+    # Before looking: nobody may promote between the look and the decision.
+    deployments.take_turns(session, category_set)
     if verdict.passed and deployments.current(session, category_set).champion != learnt.champion:
         verdict = refuse("While it was compared with the champion, another became champion; train again.")
     decision = {

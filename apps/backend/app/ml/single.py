@@ -1,0 +1,111 @@
+"""One row's score without frames, for a person who waits for one suggestion.
+
+The sums of `estimator.score_places`, equal but for rounding, over plain arrays: the few weights that the row's n-grams
+and words have are gathered, where a frame's worth of rows is a product of sparse matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.ml.estimator import weigh_readings
+from app.ml.ngrams import find_ngrams
+from app.ml.wording import WordingScores, crossed_features, measure_familiarity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from app.ml.estimator import CategoryModel, Scores
+    from app.ml.evidence import Evidence
+    from app.ml.ngrams import Ngrams
+    from app.ml.wording import Wording
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Features of a row that were learnt from.
+
+    Attributes:
+        position: Row of each feature in its table of weights, ascending, shape (features,).
+        value: What the feature is multiplied by, float32, shape (features,).
+    """
+
+    position: NDArray[np.int64]
+    value: NDArray[np.float32]
+
+    def score(self, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Add up what the features say.
+
+        Args:
+            weights: Shape (table, classes).
+
+        Returns:
+            Shape (classes,).
+        """
+        said: NDArray[np.float32] = (self.value[:, None] * weights[self.position]).sum(axis=0)
+        return said
+
+
+def score_one(
+    model: CategoryModel, user_id: int, account: str, norm_desc: str, evidence: Evidence, label_count: int
+) -> Scores:
+    """Score every label for one row.
+
+    Args:
+        model: What was learnt.
+        user_id: Whose row it is.
+        account: Its account, "" where it has none.
+        norm_desc: Its normalised description.
+        evidence: Counts at the row's places, all of row 0, as `evidence.gather_evidence` gives them.
+        label_count: How many labels there are, those of `estimator.labels_of`.
+
+    Returns:
+        What `estimator.score_places` gives for the row, shape (1, labels).
+    """
+    read = read_one(model.wording, user_id, account, norm_desc)
+    scored = weigh_readings(read, evidence, model.base_rates, model.pool, label_count)
+    return replace(scored, scores=scored.scores / model.temperature)
+
+
+def read_one(wording: Wording, user_id: int, account: str, norm_desc: str) -> WordingScores:
+    """Score one row by its wording, as `wording.read_wording` does."""
+    found = find_ngrams([norm_desc])
+    ngrams = weigh_ngrams(wording, found)
+    crossed = weigh_crossed(wording, user_id, account, norm_desc)
+    size = wording.columns.size
+    alone = ngrams.score(wording.alone) + wording.alone_bias
+    on_account = ngrams.score(wording.on_account[:size]) + wording.on_account_bias
+    on_account += crossed.score(wording.on_account[size:])
+    return WordingScores(alone[None], on_account[None], measure_familiarity(wording, found, 1))
+
+
+def weigh_ngrams(wording: Wording, found: Ngrams) -> Weighed:
+    """Weigh one text's n-grams by rarity, at unit length over all of them."""
+    columns = np.unique(found.column)
+    position, is_learnt = look_up(columns, wording.columns)
+    rarity = np.full(columns.size, wording.rarest_idf, dtype=np.float32)
+    rarity[is_learnt] = wording.idf[position]
+    length = np.sqrt((rarity * rarity).sum(dtype=np.float64)).astype(np.float32)
+    return Weighed(position, rarity[is_learnt] / length)
+
+
+def weigh_crossed(wording: Wording, user_id: int, account: str, norm_desc: str) -> Weighed:
+    """Weigh one row's features of its account and of the words on it."""
+    features = crossed_features(user_id, account, norm_desc)
+    columns, number = np.unique([column for column, _ in features], return_inverse=True)
+    # A word that occurs twice counts twice.
+    value = np.bincount(number, [value for _, value in features]).astype(np.float32)
+    position, is_learnt = look_up(columns, wording.crossed_columns)
+    return Weighed(position, value[is_learnt])
+
+
+def look_up(columns: NDArray[np.int64], learnt: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the positions of those columns that were learnt from, and say which these are."""
+    position = np.searchsorted(learnt, columns)
+    is_learnt = np.zeros(columns.size, dtype=bool)
+    within = position < learnt.size
+    is_learnt[within] = learnt[position[within]] == columns[within]
+    return position[is_learnt], is_learnt
