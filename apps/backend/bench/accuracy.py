@@ -80,13 +80,24 @@ class Job:
     system: str
 
 
-def bench_accuracy(console: Console, *, full: bool) -> Results:
-    """Measure every system on every file there is, print a table for each protocol and return the figures.
+def bench_accuracy(console: Console, files: Mapping[str, Path], *, full: bool) -> Results:
+    """Measure every system on every file, print a table for each protocol and return the figures.
 
     Args:
         console: Where the lines and tables go.
+        files: By the data sets' names.
         full: Whether to refit the SVM for every month, too, which takes minutes.
     """
+    results = run_jobs(plan(files, full=full), console)
+    for dataset, protocols in results.items():
+        for protocol, systems in protocols.items():
+            console.print(accuracy_table(dataset, protocol, systems))
+    return results
+
+
+@contextmanager
+def labelled_files(console: Console) -> Iterator[dict[str, Path]]:
+    """Give the files to measure on; where there are none, the generated sample, and say so."""
     with tempfile.TemporaryDirectory(prefix="lm-bench-") as folder:
         files = card_transactions(FOLDER)
         if not files:
@@ -97,11 +108,7 @@ def bench_accuracy(console: Console, *, full: bool) -> Results:
             )
             files = {"sample": Path(folder) / "sample.csv"}
             write_ledger(generate_ledger(seed=1), files["sample"])
-        results = run_jobs(plan(files, full=full), console)
-    for dataset, protocols in results.items():
-        for protocol, systems in protocols.items():
-            console.print(accuracy_table(dataset, protocol, systems))
-    return results
+        yield files
 
 
 def card_transactions(folder: Path) -> dict[str, Path]:

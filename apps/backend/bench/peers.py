@@ -18,8 +18,6 @@ from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC, LinearSVC
 
-from app.ml.features import TRANSACTION_SCHEMA, build_features
-
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
@@ -116,8 +114,8 @@ def _usual(train: pl.DataFrame) -> str:
 
 
 def _payee(rows: pl.DataFrame) -> pl.Series:
-    merchants = build_features(rows.select(list(TRANSACTION_SCHEMA)))["merchant"]
-    return merchants.zip_with(merchants.fill_null("") != "", rows["description"])
+    merchants = rows["merchant"].fill_null("")
+    return merchants.zip_with(merchants != "", rows["description"])
 
 
 def _series(predicted: np.ndarray) -> pl.Series:

@@ -13,11 +13,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from accuracy import bench_accuracy
+from accuracy import bench_accuracy, labelled_files
 from accuracy_table import missed_reaches
 from kernel_baseline import build_features_loop
 from machine import Run, describe_machine, median_and_spread, run_process, throwaway_database
 from naive_feature_build import build_row_by_row
+from prediction import bench_prediction
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINE_ROWS = 20_000
-SECTIONS = ("ingest", "features", "accuracy")
+SECTIONS = ("ingest", "features", "prediction", "accuracy")
 ROWS = 500_000
 ROWS_IN_FULL = 1_000_000
 # What the figures must reach; less ends the run with exit code 1.
 AT_LEAST = {("features", "first_ratio_naive"): 15, ("features", "unchanged_ratio_naive"): 60}
 AT_MOST = {("features", "rss_mib"): 600, ("ingest", "rss_mib"): 400}
+# Of every data set that is predicted.
+PREDICTION_AT_LEAST = {"rows_per_s": 50_000}
+PREDICTION_AT_MOST = {"one_row_ms": 0.2, "artefact_mib": 50}
 
 console = Console(width=110)
 
@@ -55,7 +59,7 @@ def main() -> None:
     rows = options.rows or (ROWS_IN_FULL if options.full else ROWS)
     results: dict[str, Any] = {"machine": describe_machine(), "rows": rows, "reps": reps}
     console.print(" · ".join(f"{name} {value}" for name, value in results["machine"].items()), highlight=False)
-    if options.only != "accuracy":
+    if options.only not in ("accuracy", "prediction"):
         with throwaway_database() as folder:
             # The ingest also fills the database for the section after it.
             ingest = bench_ingest(folder, rows)
@@ -63,8 +67,12 @@ def main() -> None:
                 results["ingest"] = ingest
             if options.only != "ingest":
                 results["features"] = bench_features(reps)
-    if options.only in (None, "accuracy"):
-        results["accuracy"] = bench_accuracy(console, full=options.full)
+    if options.only in (None, "accuracy", "prediction"):
+        with labelled_files(console) as files:
+            if options.only != "accuracy":
+                results["prediction"] = bench_prediction(console, files)
+            if options.only != "prediction":
+                results["accuracy"] = bench_accuracy(console, files, full=options.full)
     path = get_settings().build_dir / "bench.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -76,6 +84,13 @@ def main() -> None:
         if section in results
         and (results[section][name] < bound) == (word == "at least")
         and results[section][name] != bound
+    ]
+    missed += [
+        f"prediction.{dataset}.{name} is {figures[name]}, not {word} {bound}"
+        for dataset, figures in results.get("prediction", {}).items()
+        for word, bounds in (("at least", PREDICTION_AT_LEAST), ("at most", PREDICTION_AT_MOST))
+        for name, bound in bounds.items()
+        if (figures[name] < bound) == (word == "at least") and figures[name] != bound
     ]
     missed += missed_reaches(results.get("accuracy", {}))
     if missed:

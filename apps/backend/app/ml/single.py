@@ -45,7 +45,7 @@ class Weighed:
         Returns:
             Shape (classes,).
         """
-        said: NDArray[np.float32] = (self.value[:, None] * weights[self.position]).sum(axis=0)
+        said: NDArray[np.float32] = self.value @ weights[self.position]
         return said
 
 

@@ -128,6 +128,9 @@ def test_rows_that_may_not_be_applied_take_no_part() -> None:
     assert choose_auto_apply(confidence, may_apply, month, may_apply, 0.05).threshold < 0.01
     assert choose_auto_apply(confidence, may_apply, month, ~may_apply, 0.05).threshold == NEVER
     assert choose_auto_apply(confidence, may_apply, month, np.zeros(2_000, dtype=bool), 0.05).threshold == NEVER
+    # Of four in ten nothing more than four in ten can be applied, and that is too little for the strict promises.
+    few = np.arange(2_000) % 10 < 4
+    assert choose_auto_apply(confidence, few, month, few, None).target_error == 0.1
 
 
 @pytest.mark.parametrize("target_error", [0.01, 0.05, 0.1])

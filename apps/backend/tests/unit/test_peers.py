@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from app.ml.features import build_features
+
 # The benchmarks are scripts, which find each other in their own folder.
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
@@ -25,9 +27,9 @@ LABELS = {"ALDI": "Groceries", "LIDL": "Groceries", "SHELL": "Fuel", "BOOTS": "H
 def frame(*bookings: tuple[str, str], every: int = 1) -> pl.DataFrame:
     """Book a description and a label every so many days."""
     rows = len(bookings)
-    return pl.DataFrame(
+    booked = pl.DataFrame(
         {
-            "txn_id": range(rows),
+            "txn_id": pl.Series(range(rows), dtype=pl.Int64),
             "date": [START + timedelta(days=number * every) for number in range(rows)],
             "posted_at": pl.Series([None] * rows, dtype=pl.Datetime("us")),
             "amount": pl.Series(["-5.00"] * rows).cast(pl.Decimal(18, 2)),
@@ -37,6 +39,7 @@ def frame(*bookings: tuple[str, str], every: int = 1) -> pl.DataFrame:
             "label": [label for _, label in bookings],
         }
     )
+    return booked.with_columns(build_features(booked)["merchant"])
 
 
 def asked(*descriptions: str) -> pl.DataFrame:
@@ -165,7 +168,6 @@ JUST_REACHED: dict[str, Any] = {
     "ece": 0.04,
     "auto_apply": {"coverage": 0.6, "error": 0.01},
     "fit_seconds": 12.0,
-    "predict_rows_per_second": 50_000,
 }
 
 
@@ -187,7 +189,6 @@ def test_a_model_that_just_reaches_everything_misses_nothing() -> None:
         ("auto_apply.coverage", {"auto_apply": {"coverage": 0.5999, "error": 0.01}}),
         ("auto_apply.error", {"auto_apply": {"coverage": 0.6, "error": 0.0101}}),
         ("fit_seconds", {"fit_seconds": 12.1}),
-        ("predict_rows_per_second", {"predict_rows_per_second": 49_999}),
     ],
 )
 def test_a_figure_that_is_not_reached_is_named(figure: str, worse: dict[str, Any]) -> None:

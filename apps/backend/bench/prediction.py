@@ -1,0 +1,81 @@
+"""How fast a trained model predicts, and how large it is: many rows at once, and one row for a person who waits."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from accuracy import read_steps
+from rich.table import Table
+
+from app.ml.artefact import encode_artefact
+from app.ml.estimator import fit_model, known_labels, labels_of, model_to_artefact, places_of, score_places
+from app.ml.evidence import gather_evidence
+from app.ml.predictions import predict
+from app.ml.single import score_one
+from app.ml.softmax_regression import softmax
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rich.console import Console
+
+SINGLE_ROWS = 500
+
+
+def bench_prediction(console: Console, files: Mapping[str, Path]) -> dict[str, dict[str, float]]:
+    """Measure each data set with a model of its reference split.
+
+    One row is timed from its description and the counts at its places to a probability of each category, beside the
+    same through a frame of one row.
+    """
+    table = Table(title="Prediction", title_justify="left")
+    for column in ("data", "rows/s in bulk", "one row, ms", "through a frame, ms", "artefact, MiB"):
+        table.add_column(column, justify="left" if column == "data" else "right")
+    results: dict[str, dict[str, float]] = {}
+    for name, path in files.items():
+        results[name] = figures = measure(path)
+        table.add_row(
+            name,
+            f"{figures['rows_per_s']:,}",
+            f"{figures['one_row_ms']:.3f}",
+            f"{figures['one_row_frame_ms']:.3f}",
+            f"{figures['artefact_mib']:.1f}",
+        )
+    console.print(table)
+    return results
+
+
+def measure(path: Path) -> dict[str, Any]:
+    """Fit on the reference split's training rows; predict all rows, and single test rows."""
+    train, test = next(iter(read_steps(path, "static")))
+    model = fit_model(train, horizon_months=test["date"].dt.month_start().n_unique())
+    everything = pl.concat([train, test])
+    started = time.perf_counter()
+    predict(model, everything, train, by_month=False)
+    bulk = time.perf_counter() - started
+    known = known_labels(train, labels_of(model, train))
+    places = places_of(test.sample(min(SINGLE_ROWS, test.height), seed=1))
+    as_of = np.full(1, int(known.days.max()) + 1)
+    alone, framed = [], []
+    for number, row in enumerate(places.iter_rows(named=True)):
+        place = places[number : number + 1]
+        evidence = gather_evidence(place, as_of, known)
+        started = time.perf_counter()
+        softmax(score_one(model, row["user_id"], row["account"], row["norm_desc"], evidence, known.label_count).scores)
+        alone.append(time.perf_counter() - started)
+        if number < SINGLE_ROWS // 10:
+            started = time.perf_counter()
+            softmax(score_places(model, place, known, as_of).scores)
+            framed.append(time.perf_counter() - started)
+    return {
+        "rows": everything.height,
+        "rows_per_s": round(everything.height / bulk),
+        "one_row_ms": round(1000 * statistics.median(alone), 3),
+        "one_row_frame_ms": round(1000 * statistics.median(framed), 3),
+        "artefact_mib": round(len(encode_artefact(*model_to_artefact(model))) / 2**20, 1),
+    }
