@@ -83,7 +83,7 @@ def evaluate_ledger(
         category_set = category_set_of(session, user_id)
     rows = read_rows(category_set, moment)
     if version is None:
-        system, protocol = learning.recipe(), "each month by what was known before it, made anew every month"
+        system, protocol = learning.recipe(), "each month by what is dated before it, made anew every month"
         try:
             is_test = _last_months(rows, months)
             walked = walk_forward.run(rows, is_test, refit=True, seed=0, progress=progress)
@@ -113,7 +113,7 @@ def evaluate_ledger(
 def audit_labels(user_id: int, *, progress: Progress | None = None) -> pl.DataFrame:
     """List a user's labels that are probably wrong, the costliest first.
 
-    Every month is predicted by what was known before it, so that no label vouches for itself; the first months, with
+    Every month is predicted by what is dated before it, so that no label vouches for itself; the first months, with
     too little before them, are not looked at.
 
     Args:

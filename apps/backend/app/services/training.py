@@ -2,7 +2,8 @@
 
 A training is a row of `ml_training_runs` before it is anything else. What it learns from is read in one transaction, as
 of a moment; the rest needs no database until the model is registered. Version, decision and the run's end are then
-written in one transaction: killed before it, a training has changed nothing.
+written in one transaction: killed before it, a training has changed nothing but MLflow, which may keep a version that
+nobody deploys.
 """
 
 from __future__ import annotations
