@@ -59,6 +59,8 @@ def show(version: Version, *, as_json: AsJson = False, user: User = None) -> Non
         _print_json(asdict(details))
         return
     results.print(_table_of_facts(details))
+    # Whole on one line, however narrow the terminal: it is there to be compared.
+    results.print(f"SHA-256 {details.row.sha256}", soft_wrap=True)
     if details.metrics:
         results.print(_table_of_metrics(details.metrics))
     if details.deployments:
@@ -139,7 +141,6 @@ def _table_of_facts(details: VersionDetails) -> Table:
         "known until": f"{row.as_of:%Y-%m-%d %H:%M %Z}" if row.as_of else "",
         "data": details.dataset_hash or "",
         "file": row.artefact_name,
-        "SHA-256": row.sha256,
         "MLflow's run": row.mlflow_run_id,
         "classes": ", ".join(map(str, classes[:SHOWN_CLASSES])) + (f" and {more:,} more" if more > 0 else ""),
         "input": _pairs(card.get("input_schema", {}), ": "),
