@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from app.ml.evidence import Evidence
     from app.ml.wording import WordingScores
 
-RECIPE: Final = "wording-and-counts/1"
+RECIPE: Final = "wording-and-counts/2"
 
 ESTIMATOR_SCHEMA: Final = pl.Schema(
     {

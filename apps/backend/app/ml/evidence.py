@@ -1,14 +1,17 @@
 """Evidence from counts: how often a place's earlier labels were each category, older ones counting less.
 
 A place is what transactions share: the account, the merchant, the very description, and these on one account. At each
-level a category that was seen n times is worth
+level a category that was seen n times of N in all is worth, each with a weight that is not negative,
 
-    weight * log(1 + n / (strength * reference))
+    log(1 + n / (strength * reference))     what it gains over the reference that it had without the count: a Dirichlet
+                                            prior's posterior odds (MacKay and Peto 1995), with one weight for the first
+                                            labels and one for further ones
+    log((N + 1) / (N - n + 1))              how much of the place is its own
 
-with the reference that the category had without the count: a Dirichlet prior's posterior odds (MacKay and Peto 1995),
 so a category that nothing else speaks for gains most from its first label, and one that was never seen gains nothing.
-Counts are kept with two half-lives, of years and of months, so that a merchant that changes its meaning is followed;
-the weights are learnt (`mixing`), one for each level, half-life and amount of evidence.
+A label more raises both for its own category and neither for any other: no label can speak against itself. Counts are
+kept with two half-lives, of years and of months, so that a merchant that changes its meaning is followed; the weights
+are learnt (`mixing`).
 
 Counts are not part of a model: whoever predicts brings the labels that are known by then. That is how one correction
 moves the next suggestion, and how a category that no model has seen can be suggested.
@@ -32,25 +35,25 @@ if TYPE_CHECKING:
 LEVELS: Final[dict[str, tuple[str, ...]]] = {
     "account": ("account",),
     "account_amount": ("account", "amount_band"),
-    "builtin": ("builtin",),
     "account_builtin": ("account", "builtin"),
-    "first_word": ("first_word",),
     "account_first_word": ("account", "first_word"),
     "merchant": ("merchant",),
     "description": ("merchant", "norm_desc"),
     "account_merchant": ("account", "merchant"),
     "account_description": ("account", "merchant", "norm_desc"),
 }
-GENERAL: Final = ("account", "account_amount", "builtin", "account_builtin", "first_word", "account_first_word")
+GENERAL: Final = ("account", "account_amount", "account_builtin", "account_first_word")
 _STRENGTH_GENERAL: Final = 3.0  # in labels
 _STRENGTH_PARTICULAR: Final = 1.0
 
 HALF_LIVES: Final = {"years": 540.0, "months": 60.0}  # days until a label counts half
-# Evidence of up to so many labels has a weight of its own.
-BANDS: Final = (1.5, 4.0, 15.0)
+# What has a weight of its own at each level and half-life.
+PIECES: Final = ("first labels", "further labels", "share")
+# Labels from which on they are further ones.
+FIRST_LABELS: Final = 4.0
 
 SLOTS: Final = tuple((level, life) for level in LEVELS for life in HALF_LIVES)
-PARAMETERS: Final = len(SLOTS) * (len(BANDS) + 1)
+PARAMETERS: Final = len(SLOTS) * len(PIECES)
 
 # A sample weight of 0.5, an import's, is one label.
 _LABELS_PER_WEIGHT: Final = 2.0
@@ -167,33 +170,40 @@ def is_known_place(evidence: Evidence, rows: int) -> NDArray[np.bool_]:
 
 
 def evidence_values(
-    evidence: Evidence, rows: int, references: NDArray[np.floating], base_rates: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Say which weight applies to each entry, and what it is multiplied by.
+    evidence: Evidence, references: NDArray[np.floating], base_rates: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Say which weights apply to which counts, and what they are multiplied by.
 
     Args:
         evidence: Counts.
-        rows: How many rows there are.
         references: Each row's probabilities without counts, shape (rows, categories).
         base_rates: How common categories are, shape (categories,).
 
     Returns:
-        Index of the weight, 0 to PARAMETERS - 1, and value, each of shape (entries,).
+        Index into the counts, index of the weight, 0 to PARAMETERS - 1, and value, which is not negative, each of shape
+        (pieces,).
     """
-    place = evidence.row * len(SLOTS) + evidence.slot
-    totals = np.bincount(place, evidence.count, minlength=rows * len(SLOTS))
-    bands = np.zeros(totals.size, dtype=np.int64)
-    for edge in BANDS:
-        bands += totals >= edge
     # General levels come first, and so do their entries.
     general = int(np.searchsorted(evidence.slot, _FIRST_PARTICULAR_SLOT))
     label = evidence.label
-    reference = np.empty(label.size)
+    reference = np.empty(label.size, dtype=np.float32)
     reference[:general] = (_STRENGTH_GENERAL * base_rates)[label[:general]]
     flat = evidence.row[general:] * base_rates.size + label[general:]
     reference[general:] = _STRENGTH_PARTICULAR * references.reshape(-1)[flat]
-    value = np.log1p((evidence.count / reference).astype(np.float32))
-    return evidence.slot * (len(BANDS) + 1) + bands[place], value
+    count = evidence.count.astype(np.float32)
+    first = np.log1p(np.minimum(count, np.float32(FIRST_LABELS)) / reference)
+    many = np.flatnonzero(count > FIRST_LABELS)
+    further = np.log1p(count[many] / reference[many]) - first[many]
+    place = evidence.row * len(SLOTS) + evidence.slot
+    total = np.bincount(place, evidence.count)[place]
+    share = np.log((total + 1) / (total - evidence.count + 1)).astype(np.float32)
+    parameter = evidence.slot * len(PIECES)
+    entry = np.arange(label.size)
+    return (
+        np.concatenate([entry, many, entry]),
+        np.concatenate([parameter, parameter[many] + 1, parameter + 2]),
+        np.concatenate([first, further, share]),
+    )
 
 
 def _codes(places: pl.DataFrame, known: pl.DataFrame) -> dict[str, NDArray[np.int64]]:

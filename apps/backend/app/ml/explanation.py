@@ -40,9 +40,7 @@ _NO_WORD: Final = ""
 _PLACES: Final = {
     "account": "on this account",
     "account_amount": "of about this amount on this account",
-    "builtin": "of this kind",
     "account_builtin": "of this kind on this account",
-    "first_word": "whose description begins with '{first_word}'",
     "account_first_word": "on this account whose description begins with '{first_word}'",
     "merchant": "at '{merchant}'",
     "description": "with this very description",
@@ -230,13 +228,13 @@ def _crossed_by_word(
 
 
 def _by_level(model: CategoryModel, scored: Scores, label: int) -> Iterator[tuple[str, float]]:
-    """Yield levels and what their counts of one label say, for each half-life."""
+    """Yield levels and what their counts of one label say, piece by piece for each half-life."""
     beliefs = scored.beliefs
-    parameter, value = evidence_values(beliefs.evidence, 1, beliefs.references, beliefs.base_rates)
+    entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
     said = model.pool.evidence[parameter] * value / model.temperature
-    for entry in np.flatnonzero(beliefs.evidence.label == label):
-        level, _ = SLOTS[beliefs.evidence.slot[entry]]
-        yield level, float(said[entry])
+    for piece in np.flatnonzero(beliefs.evidence.label[entry] == label):
+        level, _ = SLOTS[beliefs.evidence.slot[entry[piece]]]
+        yield level, float(said[piece])
 
 
 def _earlier_labels(

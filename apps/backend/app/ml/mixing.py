@@ -83,8 +83,8 @@ def pool_scores(beliefs: Beliefs, weights: PoolWeights) -> NDArray[np.float64]:
     """Weigh all that is believed into scores, shape (rows, categories)."""
     _, rows, categories = beliefs.parts.shape
     scores: NDArray[np.float64] = np.einsum("p,prc->rc", weights.parts, beliefs.parts)
-    parameter, value = evidence_values(beliefs.evidence, rows, beliefs.references, beliefs.base_rates)
-    cell = beliefs.evidence.row * categories + beliefs.evidence.label
+    entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
+    cell = (beliefs.evidence.row * categories + beliefs.evidence.label)[entry]
     counted = np.bincount(cell, weights.evidence[parameter] * value, minlength=rows * categories)
     scores += counted.reshape(rows, categories)
     return scores
@@ -100,8 +100,8 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
     """
     count, rows, categories = beliefs.parts.shape
     dense = beliefs.parts.reshape(count, rows * categories)
-    parameter, value = evidence_values(beliefs.evidence, rows, beliefs.references, beliefs.base_rates)
-    cell = beliefs.evidence.row * categories + beliefs.evidence.label
+    entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
+    cell = (beliefs.evidence.row * categories + beliefs.evidence.label)[entry]
     sparse = sp.csr_matrix((value, (cell, parameter)), shape=(rows * categories, PARAMETERS))
     transposed = sparse.T.tocsr()
     start = np.concatenate([DEFAULT_PARTS, np.full(PARAMETERS, STARTING_EVIDENCE)])

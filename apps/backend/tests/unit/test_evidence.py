@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.ml.evidence import (
-    BANDS,
     GENERAL,
     HALF_LIVES,
     LEVELS,
     PARAMETERS,
+    PIECES,
     SLOTS,
     Evidence,
     KnownLabels,
@@ -141,7 +141,7 @@ def test_a_place_is_known_by_its_merchant_or_description_and_not_by_its_account(
     assert is_known_place(evidence, 3).tolist() == [True, False, False]
 
 
-def test_a_count_is_worth_the_logarithm_of_what_it_adds_to_the_reference() -> None:
+def test_a_count_is_worth_what_it_adds_to_the_reference_and_its_share_of_the_place() -> None:
     base_rates, references = np.array([0.5, 0.3, 0.2]), np.array([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
     general, particular = SLOTS.index(("account", "years")), SLOTS.index(("merchant", "months"))
     evidence = Evidence(
@@ -150,13 +150,41 @@ def test_a_count_is_worth_the_logarithm_of_what_it_adds_to_the_reference() -> No
         label=np.array([0, 2, 0, 1]),
         count=np.array([1.0, 0.25, 3.5, 11.5]),
     )
-    parameter, value = evidence_values(evidence, 2, references, base_rates)
-    expected = [1 / (3 * 0.5), 0.25 / (3 * 0.2), 3.5 / 0.6, 11.5 / 0.3]
-    assert value == pytest.approx([math.log1p(each) for each in expected], rel=1e-6)
-    bands = len(BANDS) + 1
-    # The account has 1.25 labels, the merchant 15: the lowest band and the highest.
-    assert parameter.tolist() == [general * bands, general * bands, particular * bands + 3, particular * bands + 3]
+    entry, parameter, value = evidence_values(evidence, references, base_rates)
+    first = [1 / (3 * 0.5), 0.25 / (3 * 0.2), 3.5 / 0.6, 4 / 0.3]
+    further = math.log1p(11.5 / 0.3) - math.log1p(4 / 0.3)
+    # The account has 1.25 labels, the merchant 15.
+    share = [2.25 / 1.25, 2.25 / 2, 16 / 12.5, 16 / 4.5]
+    expected = [*(math.log1p(each) for each in first), further, *(math.log(each) for each in share)]
+    assert value == pytest.approx(expected, rel=1e-6)
+    assert entry.tolist() == [0, 1, 2, 3, 3, 0, 1, 2, 3]
+    slots = evidence.slot[entry] * len(PIECES)
+    assert (parameter - slots).tolist() == [0, 0, 0, 0, 1, 2, 2, 2, 2]
     assert max(parameter) < PARAMETERS
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(0, 40), min_size=3, max_size=3),
+    st.integers(0, 2),
+    st.floats(0.01, 10),
+    st.lists(st.floats(0, 2), min_size=PARAMETERS, max_size=PARAMETERS),
+    st.sampled_from(range(len(SLOTS))),
+)
+def test_a_label_more_never_lowers_its_own_category_against_another(
+    counts: list[float], label: int, more: float, weights: list[float], slot: int
+) -> None:
+    base_rates = np.array([0.5, 0.3, 0.2])
+
+    def worth(counts: list[float]) -> np.ndarray:
+        evidence = Evidence(np.zeros(3, np.int64), np.full(3, slot), np.arange(3), np.array(counts))
+        entry, parameter, value = evidence_values(evidence, base_rates[None], base_rates)
+        return np.bincount(entry, np.array(weights)[parameter] * value, minlength=3)
+
+    before = worth(counts)
+    after = worth([count + more * (number == label) for number, count in enumerate(counts)])
+    gain = after - before
+    assert (gain[label] - gain >= -1e-5).all()
 
 
 def test_levels_are_in_the_order_that_the_arithmetic_takes_them_in() -> None:

@@ -67,10 +67,10 @@ def test_scores_are_the_weighted_sum_of_all_that_is_believed() -> None:
     draw = np.random.default_rng(1)
     weights = PoolWeights(draw.normal(size=len(PARTS)), draw.normal(size=PARAMETERS))
     expected = sum(weight * part for weight, part in zip(weights.parts, beliefs.parts, strict=True))
-    parameter, value = evidence_values(beliefs.evidence, 20, beliefs.references, beliefs.base_rates)
-    for entry in range(value.size):
-        cell = beliefs.evidence.row[entry], beliefs.evidence.label[entry]
-        expected[cell] += weights.evidence[parameter[entry]] * value[entry]
+    entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
+    for piece in range(value.size):
+        cell = beliefs.evidence.row[entry[piece]], beliefs.evidence.label[entry[piece]]
+        expected[cell] += weights.evidence[parameter[piece]] * value[piece]
     assert pool_scores(beliefs, weights) == pytest.approx(expected)
 
 
