@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     """Port of the embedded server; unset: a free one, chosen once and kept."""
     label_weights: LabelWeights = LabelWeights()
     """How much a label counts in training, by its source."""
+    target_error: float | None = Field(default=None, gt=0, lt=0.5)
+    """What may be wrong of that which a model applies without asking, as a share; unset: each model chooses."""
+    training_pause_minutes: int = Field(default=10, ge=0, le=30 * 24 * 60)
+    """How long after one training of a category set began the next is taken over the API; 0: at once. The record of
+    jobs reaches 30 days back."""
     local_user: str = "local"
     """The user that the command line acts as, and who is added where there is none when the API starts."""
     local_trust: bool = False

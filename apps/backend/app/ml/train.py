@@ -65,19 +65,20 @@ class FittedModel:
     header: dict[str, Any]
 
 
-def assess_model(rows: pl.DataFrame, *, seed: int) -> Assessment:
+def assess_model(rows: pl.DataFrame, *, seed: int, target_error: float | None) -> Assessment:
     """Let a twin that knows only what came before the last months predict those.
 
     Args:
         rows: A training set, ordered by date.
         seed: Of everything in the fit that is drawn.
+        target_error: What of that which is applied without asking may be wrong; None: the model chooses.
 
     Raises:
         InvalidInput: There are no months before the last ones, or too little in them to learn from.
     """
     is_test = walk_forward.split_rows(rows, LEARNT_SHARE)
     before = rows.filter(~is_test)
-    twin = fit_model(before, seed=seed)
+    twin = fit_model(before, seed=seed, target_error=target_error)
     predictions = predict_months(twin, rows, is_test)
     start: dt.date = rows.filter(is_test)["date"][0]
     return Assessment(
@@ -105,7 +106,9 @@ def predict_months(model: CategoryModel, rows: pl.DataFrame, is_test: pl.Series)
     return pl.concat([predict(model, month, known, by_month=False) for known, month in steps])
 
 
-def predict_by_twin(before: pl.DataFrame, rows: pl.DataFrame, is_test: pl.Series, *, seed: int) -> pl.DataFrame:
+def predict_by_twin(
+    before: pl.DataFrame, rows: pl.DataFrame, is_test: pl.Series, *, seed: int, target_error: float | None
+) -> pl.DataFrame:
     """Predict the last months by the twin of a model: it learns from what came before, and is told labels as they pass.
 
     Args:
@@ -113,14 +116,17 @@ def predict_by_twin(before: pl.DataFrame, rows: pl.DataFrame, is_test: pl.Series
         rows: The training set whose last months are predicted.
         is_test: Which rows those are.
         seed: The model's.
+        target_error: As for `assess_model`.
 
     Raises:
         InvalidInput: Too little is left to learn from.
     """
-    return predict_months(fit_model(before, seed=seed), rows, is_test)
+    return predict_months(fit_model(before, seed=seed, target_error=target_error), rows, is_test)
 
 
-def draw_learning_curve(rows: pl.DataFrame, assessed: Assessment, *, seed: int) -> tuple[LearningPoint, ...]:
+def draw_learning_curve(
+    rows: pl.DataFrame, assessed: Assessment, *, seed: int, target_error: float | None
+) -> tuple[LearningPoint, ...]:
     """Say how good predictions of the same rows become with more labels before them.
 
     Sizes that are too small to learn from are left out. The twin is the last point.
@@ -130,7 +136,8 @@ def draw_learning_curve(rows: pl.DataFrame, assessed: Assessment, *, seed: int) 
     def fit_and_score(labels: int) -> tuple[float, float]:
         latest = pl.concat([before.tail(labels), test])
         is_test = pl.Series([False] * labels + [True] * test.height)
-        scores = score_forced(predict_by_twin(before.tail(labels), latest, is_test, seed=seed))
+        predictions = predict_by_twin(before.tail(labels), latest, is_test, seed=seed, target_error=target_error)
+        scores = score_forced(predictions)
         return scores.accuracy, scores.f1_macro
 
     *smaller, every = curve_sizes(before.height)
@@ -144,13 +151,13 @@ def draw_learning_curve(rows: pl.DataFrame, assessed: Assessment, *, seed: int) 
     return (*points, LearningPoint(every, scores.accuracy.value, scores.f1_macro.value))
 
 
-def fit_final(rows: pl.DataFrame, *, seed: int) -> FittedModel:
+def fit_final(rows: pl.DataFrame, *, seed: int, target_error: float | None) -> FittedModel:
     """Fit the model that is kept, on everything.
 
     Raises:
         InvalidInput: There is too little to learn from.
     """
-    arrays, header = model_to_artefact(fit_model(rows, seed=seed))
+    arrays, header = model_to_artefact(fit_model(rows, seed=seed, target_error=target_error))
     content = encode_artefact(arrays, header)
     # What is kept is what was never run: at least it must come together again, and say something.
     predict(model_from_artefact(open_artefact(content)), rows.head(1), rows)

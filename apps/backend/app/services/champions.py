@@ -57,7 +57,12 @@ def read_champion(category_set: int | None) -> Champion | None:
 
 
 def judge_against_champion(
-    category_set: int | None, rows: pl.DataFrame, assessed: Assessment, *, as_of: dt.datetime
+    category_set: int | None,
+    rows: pl.DataFrame,
+    assessed: Assessment,
+    *,
+    as_of: dt.datetime,
+    target_error: float | None,
 ) -> tuple[int | None, Verdict]:
     """Let the gate decide about a model, by what its twin and the champion predict for the last months.
 
@@ -72,6 +77,7 @@ def judge_against_champion(
         rows: The training set of the model.
         assessed: Of the same.
         as_of: What the model was told is what was known then.
+        target_error: What the model was told may be wrong of that which is applied without asking.
 
     Returns:
         The champion's version, if there is one, and what the gate decided.
@@ -86,10 +92,12 @@ def judge_against_champion(
             f"has learnt until {champion.as_of:%Y-%m-%d %H:%M %Z}: an older model takes its place by hand alone, with "
             "`lm models promote`."
         )
-    return champion.version, _judge_against(champion, category_set, rows, assessed)
+    return champion.version, _judge_against(champion, category_set, rows, assessed, target_error)
 
 
-def _judge_against(champion: Champion, category_set: int | None, rows: pl.DataFrame, assessed: Assessment) -> Verdict:
+def _judge_against(
+    champion: Champion, category_set: int | None, rows: pl.DataFrame, assessed: Assessment, target_error: float | None
+) -> Verdict:
     name = f"version {champion.version}"
     try:
         with session_for_jobs() as session:
@@ -104,7 +112,7 @@ def _judge_against(champion: Champion, category_set: int | None, rows: pl.DataFr
         theirs = learning.predict_months(model, rows, assessed.is_test)
     elif kind == "refresh":
         try:
-            theirs = _predict_by_twin(category_set, champion, rows, assessed)
+            theirs = _predict_by_twin(category_set, champion, rows, assessed, target_error)
         except InvalidInput as error:
             return refuse(f"Before {assessed.start} the champion, {name}, had too little to learn from. {error}")
     else:
@@ -128,9 +136,12 @@ def _judge(kind: Kind, assessed: Assessment, theirs: pl.DataFrame, rival: str) -
 
 
 def _predict_by_twin(
-    category_set: int | None, champion: Champion, rows: pl.DataFrame, assessed: Assessment
+    category_set: int | None, champion: Champion, rows: pl.DataFrame, assessed: Assessment, target_error: float | None
 ) -> pl.DataFrame:
-    """Make the champion's twin, unless it would be the very one that the new model has."""
+    """Make the champion's twin, unless it would be the very one that the new model has.
+
+    Both are told the same may be wrong, whatever the champion was told: what is compared is what they have learnt.
+    """
     with session_for_jobs() as session:
         known = read_training_set(
             driver_connection(session),
@@ -141,7 +152,7 @@ def _predict_by_twin(
     before = known.filter(pl.col("date") < assessed.start)
     if dataset_hash(before) == assessed.learnt_from and champion.seed == assessed.seed:
         return assessed.predictions
-    return learning.predict_by_twin(before, rows, assessed.is_test, seed=champion.seed)
+    return learning.predict_by_twin(before, rows, assessed.is_test, seed=champion.seed, target_error=target_error)
 
 
 def _midnight(day: dt.date) -> dt.datetime:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from app.config import get_settings
 from app.db import advisory_lock, session_for_jobs
 from app.errors import InvalidInput, LedgermillError
 from app.ml import train as learning
@@ -108,7 +109,7 @@ def train_model(
         moment = as_of or settled_moment()
         with session_for_jobs() as session:
             run_id = start_run(session, category_set, as_of=moment, seed=seed)
-        training = Training(category_set, moment, seed, promote, requested_by, run_id)
+        training = Training(category_set, moment, seed, get_settings().target_error, promote, requested_by, run_id)
         try:
             steps = _Steps(say, progress)
             learnt = _learn(training, steps)
@@ -139,17 +140,20 @@ def _learn(training: Training, steps: _Steps) -> _Learnt:
     with steps.step("read", "Reading what was known"):
         rows = read_rows(training.category_set, training.as_of)
         data_hash = dataset_hash(rows)
+    seed, target_error = training.seed, training.target_error
     try:
         with steps.step(
             "assess", f"Learning from {rows.height:,} labels but those of the last months, to predict those"
         ):
-            assessed = learning.assess_model(rows, seed=training.seed)
+            assessed = learning.assess_model(rows, seed=seed, target_error=target_error)
         with steps.step("gate", "Comparing with the champion on the same transactions"):
-            champion, verdict = judge_against_champion(training.category_set, rows, assessed, as_of=training.as_of)
+            champion, verdict = judge_against_champion(
+                training.category_set, rows, assessed, as_of=training.as_of, target_error=target_error
+            )
         with steps.step("curve", "Drawing the learning curve"):
-            curve = learning.draw_learning_curve(rows, assessed, seed=training.seed)
+            curve = learning.draw_learning_curve(rows, assessed, seed=seed, target_error=target_error)
         with steps.step("fit", "Fitting the model that is kept"):
-            fitted = learning.fit_final(rows, seed=training.seed)
+            fitted = learning.fit_final(rows, seed=seed, target_error=target_error)
     except InvalidInput as error:
         raise too_few(rows, error) from error
     return _Learnt(rows.height, data_hash, assessed.evaluation, champion, verdict, curve, fitted)

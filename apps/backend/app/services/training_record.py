@@ -29,6 +29,7 @@ class Training:
         category_set: The user whose own categories are meant; None for the shared set.
         as_of: What was known at this moment is learnt from.
         seed: Of everything that is drawn.
+        target_error: What of that which is applied without asking may be wrong; None: the model chooses.
         promote: Whether the model may become champion; else it becomes challenger.
         requested_by: Who asked for it.
         run_id: Its row.
@@ -37,6 +38,7 @@ class Training:
     category_set: int | None
     as_of: dt.datetime
     seed: int
+    target_error: float | None
     promote: bool
     requested_by: str
     run_id: int
@@ -50,6 +52,7 @@ class Training:
             "recipe": recipe(),
             "as_of": self.as_of.isoformat(),
             "seed": self.seed,
+            "target_error": "the model's choice" if self.target_error is None else self.target_error,
             "promote": self.promote,
             **{f"weight_{source}": weight for source, weight in weights.items()},
         }

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 
-from app.config import get_settings
+from app.config import Settings, get_settings
 from app.db import advisory_lock, get_engine, session_for_jobs, session_for_user
 from app.errors import InvalidInput, NotFound
 from app.ml import train as learning
 from app.ml.artefact import read_artefact, resolve_artefact
+from app.ml.estimator import fit_model
 from app.ml.gate import Verdict
 from app.ml.tracking import MODEL_NAME, artefact_root, open_tracking
 from app.services import deployments, training
 from app.services.champions import judge_against_champion
 from app.services.labels import write_labels
+from app.services.model_versions import open_version
 from app.services.training import TrainingOutcome, train_model
 from app.services.training_rows import read_rows, settled_moment
 from app.services.training_runs import INTERRUPTED, list_runs, start_run
@@ -131,7 +134,7 @@ def test_a_twin_meets_each_month_with_what_was_known_before_it(ledger: Ledger) -
     """A shop is something else from September on, the first of the months that are predicted."""
     changed = [row.replace(",Einkauf", ",Geschenke") if row >= "2025-09" else row for row in history(DAYS)]
     ledger.add(*changed)
-    assessed = learning.assess_model(read_rows(ledger.user_id, now()), seed=0)
+    assessed = learning.assess_model(read_rows(ledger.user_id, now()), seed=0, target_error=None)
     shop = assessed.predictions.filter(pl.col("description").str.contains("ALDI")).sort("month")
     assert set(shop["truth"]) == {"Geschenke"}
     september, october = shop.partition_by("month", maintain_order=True)
@@ -207,9 +210,9 @@ def test_the_champion_s_twin_learns_what_the_champion_knew_as_it_was_known_then(
     learnt: list[tuple[pl.DataFrame, int]] = []
     sound = learning.predict_by_twin
 
-    def watch(before: pl.DataFrame, *rows: Any, seed: int) -> pl.DataFrame:
+    def watch(before: pl.DataFrame, *rows: Any, seed: int, target_error: float | None) -> pl.DataFrame:
         learnt.append((before, seed))
-        return sound(before, *rows, seed=seed)
+        return sound(before, *rows, seed=seed, target_error=target_error)
 
     monkeypatch.setattr(learning, "predict_by_twin", watch)
     outcome = train(taught, as_of=now(), seed=4)
@@ -392,6 +395,42 @@ def test_the_weights_of_the_installation_are_those_of_the_training(
     assert other.dataset_hash != usual.dataset_hash
 
 
+def test_what_may_be_wrong_is_a_setting_that_every_fit_of_a_training_is_told(
+    taught: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float | None] = []
+
+    def watch(rows: pl.DataFrame, *, seed: int, target_error: float | None) -> Any:
+        told.append(target_error)
+        return fit_model(rows, seed=seed, target_error=target_error)
+
+    monkeypatch.setattr("app.ml.train.fit_model", watch)
+    champion = train(taught, seed=3)
+    fits = len(told)
+    assert told == [None] * fits, "nobody has said it"
+    assert param("target_error", champion) == "the model's choice"
+    monkeypatch.setenv("LM_TARGET_ERROR", "0.03")
+    get_settings.cache_clear()
+    outcome = train(taught, seed=4)
+    get_settings.cache_clear()
+    assert told[fits:] == [0.03] * (fits + 1), "the same fits, and the champion's twin"
+    assert param("target_error", outcome) == "0.03"
+    assert outcome.evaluation.auto_apply.target_error == 0.03
+    with session_for_jobs() as session:
+        assert open_version(session, taught.user_id, outcome.version).header["settings"]["target_error"] == 0.03
+        metrics = session.execute(
+            text("SELECT metrics FROM ml_training_runs ORDER BY run_id DESC LIMIT 1")
+        ).scalar_one()
+    assert metrics["auto_apply"]["target_error"] == 0.03
+
+
+@pytest.mark.parametrize("share", ["0", "0.5", "1", "-0.01", "nan", "a few"])
+def test_what_may_be_wrong_is_less_than_half_and_more_than_nothing(monkeypatch: pytest.MonkeyPatch, share: str) -> None:
+    monkeypatch.setenv("LM_TARGET_ERROR", share)
+    with pytest.raises(ValidationError, match="target_error"):
+        Settings()
+
+
 def test_a_label_planted_in_the_future_changes_nothing_before_it(taught: Ledger) -> None:
     moment = dt.datetime(2025, 9, 1, tzinfo=dt.UTC)
     before = train(taught, as_of=moment)
@@ -424,6 +463,13 @@ def test_who_was_writing_when_the_moment_was_chosen_is_waited_for(taught: Ledger
     with session_for_jobs() as session:
         last = session.execute(text("SELECT max(known_at) FROM label_events")).scalar_one()
     assert moments[0] < last + dt.timedelta(seconds=1), "it lies behind"
+
+
+def param(name: str, outcome: TrainingOutcome) -> str:
+    client, _ = open_tracking()
+    run_id = client.get_model_version(MODEL_NAME, str(outcome.version)).run_id
+    assert run_id is not None
+    return str(client.get_run(run_id).data.params[name])
 
 
 def now() -> dt.datetime:
