@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import ActingUser, UserSession
+from app.api.access import ActingUser, SignedIn, UserSession
 from app.api.fields import Moment
 from app.services import training_runs
 from app.services.deployments import category_set_of
@@ -71,9 +71,20 @@ class TrainingRunAnswer(BaseModel):
 
 
 @router.post("/train", status_code=202)
-def train(request: TrainingRequest, session: UserSession) -> QueuedTrainingAnswer:
-    """Queue a training of the user's category set; while one is waiting, another request is answered with that."""
-    queued = training_runs.request_training(session, as_of=request.as_of, seed=request.seed, promote=request.promote)
+def train(request: TrainingRequest, identity: SignedIn, session: UserSession) -> QueuedTrainingAnswer:
+    """Queue a training of the user's category set; while one is waiting, another request is answered with that.
+
+    For the shared set, `promote` must be false unless the request comes from the machine itself, which is trusted.
+    """
+    queued = training_runs.request_training(
+        session,
+        identity.user_id,
+        as_of=request.as_of,
+        seed=request.seed,
+        promote=request.promote,
+        # Who shows no credential is the one user of a machine that is trusted, and has the command line as well.
+        may_promote_shared=identity.credential_id is None,
+    )
     return QueuedTrainingAnswer.model_validate(asdict(queued))
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import text
 
-from app.errors import InvalidInput, NotFound
+from app.config import get_settings
+from app.errors import Forbidden, InvalidInput, NotFound, TooManyRequests
+from app.services.deployments import category_set_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -66,17 +68,49 @@ class QueuedTraining:
     promote: bool
 
 
-def request_training(session: Session, *, as_of: dt.datetime | None, seed: int, promote: bool) -> QueuedTraining:
+def request_training(
+    session: Session,
+    user_id: int,
+    *,
+    as_of: dt.datetime | None,
+    seed: int,
+    promote: bool,
+    may_promote_shared: bool,
+) -> QueuedTraining:
     """Queue a training of the category set of a session's user, unless one is waiting.
 
+    Args:
+        session: A session of the user.
+        user_id: The user.
+        as_of: What was known at this moment is learnt from; None: what is known when it runs.
+        seed: Of everything that is drawn.
+        promote: Let the model become champion if the gate lets it through; else it becomes challenger.
+        may_promote_shared: Whether who asks may decide what serves everybody who uses the shared set.
+
     Raises:
+        Forbidden: The shared set's champion would change for all, and who asks may not decide that.
         InvalidInput: The moment lies in the future, or the seed is no seed.
+        TooManyRequests: One that was asked for in this way began within LM_TRAINING_PAUSE_MINUTES.
     """
     check_request(session, as_of=as_of, seed=seed)
+    if promote and not may_promote_shared and category_set_of(session, user_id) is None:
+        raise Forbidden(
+            "A model of the shared categories serves everybody who uses them: ask who runs the installation to train "
+            "one with `lm train`, which promotes it. With promote=false a model that is good enough becomes challenger."
+        )
     row = session.execute(
-        text("SELECT job_id, job_args, is_new FROM request_training(:as_of, :seed, :promote)"),
-        {"as_of": as_of, "seed": seed, "promote": promote},
+        text("""
+            SELECT job_id, job_args, is_new, wait_seconds
+            FROM request_training(:as_of, :seed, :promote, make_interval(mins => :pause))
+        """),
+        {"as_of": as_of, "seed": seed, "promote": promote, "pause": get_settings().training_pause_minutes},
     ).one()
+    if row.wait_seconds is not None:
+        raise TooManyRequests(
+            "A training of these categories began a short while ago; ask for the next in "
+            f"{row.wait_seconds:,} second{'s' * (row.wait_seconds > 1)}.",
+            retry_after=row.wait_seconds,
+        )
     asked = {name: row.job_args[name] for name in ("as_of", "seed", "promote")}
     return QueuedTraining(job_id=row.job_id, is_repeated=not row.is_new, **asked)
 

@@ -234,6 +234,8 @@ def test_a_request_reads_what_serves_its_user(make_version: Callable[..., int], 
     own, theirs = make_version(user_id), make_version(other)
     promote(own, user_id)
     promote(theirs, other)
+    with session_for_jobs() as session:
+        session.execute(text("UPDATE users SET own_categories = true"))
     with session_for_user(user_id) as session:
         assert deployments.current(session, user_id).champion == own
         assert deployments.current(session, other).champion is None

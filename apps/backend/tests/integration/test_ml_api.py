@@ -12,10 +12,12 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from app.config import BACKEND_DIR
+from app.config import BACKEND_DIR, get_settings
 from app.db import session_for_jobs, session_for_user
 from app.jobs.tasks import train as train_task
+from app.services.credentials import new_token
 from app.services.deployments import category_set_of
+from app.services.training import train_model
 from app.services.training_runs import list_runs, request_training, start_run
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from fastapi.testclient import TestClient
 
+    from app.services.training_runs import QueuedTraining
     from tests.integration.conftest import Ledger
 
 pytestmark = pytest.mark.usefixtures("empty_queue")
@@ -38,6 +41,26 @@ HISTORY = [
 @pytest.fixture
 def empty_queue(admin_connection: psycopg.Connection) -> None:
     admin_connection.execute("TRUNCATE jobs.procrastinate_jobs, jobs.procrastinate_workers RESTART IDENTITY CASCADE")
+
+
+def ask(user_id: int) -> QueuedTraining:
+    with session_for_user(user_id) as session:
+        return request_training(session, user_id, as_of=None, seed=0, promote=True, may_promote_shared=True)
+
+
+def begin_trainings(connection: psycopg.Connection, *, minutes_ago: int) -> None:
+    """Let workers have begun whatever waits; what was begun before is over."""
+    with connection.transaction():
+        connection.execute("SET LOCAL search_path = jobs")
+        connection.execute("UPDATE procrastinate_jobs SET status = 'succeeded' WHERE status = 'doing'")
+        begun = connection.execute("UPDATE procrastinate_jobs SET status = 'doing' WHERE status = 'todo' RETURNING id")
+        connection.execute(
+            """
+            UPDATE procrastinate_events SET at = now() - make_interval(mins => %s)
+            WHERE type = 'started' AND job_id = ANY(%s)
+            """,
+            [minutes_ago, [job for (job,) in begun]],
+        )
 
 
 def jobs(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
@@ -79,27 +102,96 @@ def test_one_waiting_training_of_a_category_set_is_enough(
     neighbour, own = ledger_of("neighbour"), ledger_of("own")
     own.add("2025-01-01,ALDI,-1.00,card,Einkauf")
     for each in (neighbour, own):
-        with session_for_user(each.user_id) as session:
-            made = request_training(session, as_of=None, seed=0, promote=True)
+        made = ask(each.user_id)
         assert made.is_repeated is (each is neighbour), "a neighbour has the same set, and the other does not"
     assert jobs(admin_connection) == [
         ("train_model", "train_model of shared", None, "todo"),
         ("train_model", f"train_model of {own.user_id}", own.user_id, "todo"),
     ]
     # One that has begun does not know what came since: another may be asked for.
-    with admin_connection.transaction():
-        admin_connection.execute("SET LOCAL search_path = jobs")
-        admin_connection.execute("UPDATE procrastinate_jobs SET status = 'doing'")
-    with session_for_user(own.user_id) as session:
-        assert not request_training(session, as_of=None, seed=0, promote=True).is_repeated
+    begin_trainings(admin_connection, minutes_ago=11)
+    assert not ask(own.user_id).is_repeated
+
+
+def test_a_training_is_no_more_asked_for_when_the_last_of_the_set_began_a_moment_ago(
+    ledger: Ledger, client: TestClient, ledger_of: Callable[[str], Ledger], admin_connection: psycopg.Connection
+) -> None:
+    own = ledger_of("own")
+    own.add("2025-01-01,ALDI,-1.00,card,Einkauf")
+    admin_connection.execute("UPDATE users SET is_demo = true WHERE id = %s", [own.user_id])  # else no one is trusted
+    assert client.post("/ml/train", json={}).status_code == 202
+    begin_trainings(admin_connection, minutes_ago=9)
+    answer = client.post("/ml/train", json={})
+    assert answer.status_code == 429
+    assert 50 <= int(answer.headers["Retry-After"]) <= 60
+    assert f"in {answer.headers['Retry-After']} seconds" in answer.json()["detail"]
+    assert [job[3] for job in jobs(admin_connection)] == ["doing"]
+    assert not ask(own.user_id).is_repeated, "another set's trainings are none of this one's"
+    admin_connection.execute("UPDATE jobs.procrastinate_events SET at = at - interval '1 minute'")
+    assert client.post("/ml/train", json={}).status_code == 202, "ten minutes have passed"
+    assert ledger.user_id > 0
+
+
+def test_the_pause_between_trainings_is_a_setting_and_what_waits_is_no_beginning(
+    ledger: Ledger, client: TestClient, admin_connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for minutes, expected in (("60", 429), ("0", 202)):
+        monkeypatch.setenv("LM_TRAINING_PAUSE_MINUTES", minutes)
+        get_settings.cache_clear()
+        ask(ledger.user_id)
+        assert client.post("/ml/train", json={}).json()["is_repeated"]
+        begin_trainings(admin_connection, minutes_ago=59)
+        assert client.post("/ml/train", json={}).status_code == expected
+        admin_connection.execute("TRUNCATE jobs.procrastinate_jobs CASCADE")
+
+
+def test_the_command_line_neither_waits_nor_lets_others_wait(
+    ledger: Ledger, client: TestClient, admin_connection: psycopg.Connection
+) -> None:
+    ledger.add(*HISTORY)
+    assert client.post("/ml/train", json={}).status_code == 202
+    begin_trainings(admin_connection, minutes_ago=0)
+    train_model(ledger.user_id, requested_by="a test")
+    train_model(ledger.user_id, requested_by="a test")
+    admin_connection.execute("TRUNCATE jobs.procrastinate_jobs CASCADE")
+    assert client.post("/ml/train", json={}).status_code == 202
+
+
+def test_with_a_token_nobody_makes_a_champion_of_the_set_that_others_share(
+    ledger: Ledger, client: TestClient, admin_connection: psycopg.Connection
+) -> None:
+    with session_for_user(ledger.user_id) as session:
+        secret = new_token(session, ledger.user_id, name="x", scope="write").secret
+    token = {"Authorization": f"Bearer {secret}"}
+    for body in ({}, {"promote": True}):
+        refused = client.post("/ml/train", json=body, headers=token)
+        assert refused.status_code == 403
+        for word in ("ask who runs the installation", "lm train", "promote=false"):
+            assert word in refused.json()["detail"]
+    assert jobs(admin_connection) == []
+    queued = client.post("/ml/train", json={"promote": False}, headers=token)
+    assert (queued.status_code, queued.json()["promote"]) == (202, False)
+    # Of categories of their own they decide, by whatever they show.
+    ledger.add(*HISTORY)
+    queued = client.post("/ml/train", json={"promote": True}, headers=token)
+    assert (queued.status_code, queued.json()["promote"]) == (202, True)
+    assert [job[2] for job in jobs(admin_connection)] == [None, ledger.user_id]
+
+
+def test_on_a_machine_that_is_trusted_its_one_user_may_promote_the_shared_set_s_model(
+    ledger: Ledger, client: TestClient, admin_connection: psycopg.Connection
+) -> None:
+    assert ledger
+    assert client.post("/ml/train", json={"promote": True}).status_code == 202
+    assert jobs(admin_connection)[0][2] is None
 
 
 def test_a_demo_s_training_is_of_its_own_rows_though_it_uses_the_shared_categories(
     ledger: Ledger, admin_connection: psycopg.Connection
 ) -> None:
     admin_connection.execute("UPDATE users SET is_demo = true")
+    ask(ledger.user_id)
     with session_for_user(ledger.user_id) as session:
-        request_training(session, as_of=None, seed=0, promote=True)
         assert category_set_of(session, ledger.user_id) == ledger.user_id
     assert jobs(admin_connection)[0][2] == ledger.user_id
 

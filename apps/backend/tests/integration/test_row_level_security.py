@@ -171,12 +171,35 @@ def three_models(two_users: tuple[int, int], admin_connection: psycopg.Connectio
 @pytest.mark.parametrize(
     ("table", "key"), [("model_versions", "version"), ("model_deployments", "version"), ("ml_training_runs", "run_id")]
 )
-def test_a_request_sees_its_user_s_models_and_the_shared_ones(
-    three_models: tuple[int, int], table: str, key: str
+def test_a_request_sees_the_models_of_the_category_set_that_its_user_has(
+    three_models: tuple[int, int], admin_connection: psycopg.Connection, table: str, key: str
 ) -> None:
-    for user_id, expected in zip(three_models, [{1, 3}, {2, 3}], strict=True):
-        with session_for_user(user_id) as session:
-            assert set(session.scalars(text(f"SELECT {key} FROM {table}"))) == expected
+    def seen() -> list[list[int]]:
+        found = []
+        for user_id in three_models:
+            with session_for_user(user_id) as session:
+                found.append(list(session.scalars(text(f"SELECT {key} FROM {table}"))))
+        return found
+
+    one, _ = three_models
+    assert seen() == [[3], [3]], "both have the shared set"
+    admin_connection.execute("UPDATE users SET own_categories = true WHERE id = %s", [one])
+    assert seen() == [[1], [3]]
+    admin_connection.execute("UPDATE users SET own_categories = false, is_demo = true WHERE id = %s", [one])
+    assert seen() == [[1], [3]], "a demo's is its own, whatever its categories are"
+    with session_for_jobs() as session:
+        assert set(session.scalars(text(f"SELECT {key} FROM {table}"))) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("table", ["model_versions", "model_deployments", "ml_training_runs"])
+def test_a_connection_that_names_no_user_or_one_that_is_gone_sees_no_models(
+    three_models: tuple[int, int], table: str
+) -> None:
+    count = text(f"SELECT count(*) FROM {table}")
+    with Session(get_engine("app")) as session:
+        assert session.execute(count).scalar_one() == 0
+    with session_for_user(max(three_models) + 1) as session:
+        assert session.execute(count).scalar_one() == 0
 
 
 @pytest.mark.parametrize("role", ["app", "jobs"])
