@@ -12,7 +12,8 @@ from accuracy import read_steps
 from rich.table import Table
 
 from app.ml.artefact import encode_artefact
-from app.ml.estimator import fit_model, known_labels, labels_of, model_to_artefact, places_of, score_places
+from app.ml.category_model import known_labels, labels_of, model_to_artefact, places_of, score_places
+from app.ml.estimator import fit_model
 from app.ml.evidence import gather_evidence
 from app.ml.predictions import predict
 from app.ml.single import score_one

@@ -122,6 +122,11 @@ def day_numbers(dates: pl.Series) -> NDArray[np.int64]:
     return dates.to_physical().cast(pl.Int64).to_numpy()
 
 
+def month_starts(days: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the first day of each day's month."""
+    return days.astype("datetime64[D]").astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+
+
 def count_weights(sample_weights: pl.Series) -> NDArray[np.float64]:
     """Say how many labels each label counts as."""
     return sample_weights.to_numpy() * _LABELS_PER_WEIGHT

@@ -1,8 +1,8 @@
 """Why this category and not that one: the exact parts of a score.
 
-A score is a sum (`estimator`), so its reasons are its terms and nothing is estimated. What n-grams say is divided among
-the words in which they stand, in proportion to the bytes that they cover, and so a person reads words. A label that the
-model was not fitted on is read like the class that the wording thinks least likely there; so are its words.
+A score is a sum (`category_model`), so its reasons are its terms and nothing is estimated. What n-grams say is divided
+among the words in which they stand, in proportion to the bytes that they cover, and so a person reads words. A label
+that the model was not fitted on is read like the class that the wording thinks least likely there; so are its words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from app.ml.estimator import score_places
+from app.ml.category_model import score_places
 from app.ml.evidence import LEVELS, SLOTS, evidence_values
 from app.ml.ngrams import find_ngrams
 from app.ml.single import look_up, read_one, weigh_ngrams
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.ml.estimator import CategoryModel, Scores
+    from app.ml.category_model import CategoryModel, Scores
     from app.ml.evidence import KnownLabels
     from app.ml.wording import Wording
 
@@ -98,10 +98,10 @@ def explain(
 
     Args:
         model: What was learnt.
-        place: Of one row, as `estimator.places_of` gives it.
+        place: Of one row, as `category_model.places_of` gives it.
         known: Labels that may be known.
         as_of: The day before which they are, as `evidence.day_numbers` counts.
-        labels: Their names, from `estimator.labels_of`.
+        labels: Their names, from `category_model.labels_of`.
         label: The label that is asked about.
         against: The label to compare it with, such as the runner-up; None for its score alone, of which a part that is
             the same for every label is then "everything else".

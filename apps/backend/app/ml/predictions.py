@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import polars as pl
 
-from app.ml.estimator import known_labels, labels_of, month_starts, places_of, score_places
+from app.ml.category_model import known_labels, labels_of, places_of, score_places
 from app.ml.evaluate import PREDICTION_SCHEMA
-from app.ml.evidence import day_numbers
+from app.ml.evidence import day_numbers, month_starts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
     from app.ml.evidence import KnownLabels
 
 _PLACES_AT_ONCE: Final = 20_000

@@ -1,7 +1,7 @@
 """One row's score without frames, for a person who waits for one suggestion.
 
-The sums of `estimator.score_places`, equal but for rounding, over plain arrays: the few weights that the row's n-grams
-and words have are gathered, where a frame's worth of rows is a product of sparse matrices.
+The sums of `category_model.score_places`, equal but for rounding, over plain arrays: the few weights that the row's
+n-grams and words have are gathered, where a frame's worth of rows is a product of sparse matrices.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.ml.estimator import weigh_readings
+from app.ml.category_model import weigh_readings
 from app.ml.ngrams import find_ngrams
 from app.ml.wording import WordingScores, crossed_features, measure_familiarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.ml.estimator import CategoryModel, Scores
+    from app.ml.category_model import CategoryModel, Scores
     from app.ml.evidence import Evidence
     from app.ml.ngrams import Ngrams
     from app.ml.wording import Wording
@@ -60,10 +60,10 @@ def score_one(
         account: Its account, "" where it has none.
         norm_desc: Its normalised description.
         evidence: Counts at the row's places, all of row 0, as `evidence.gather_evidence` gives them.
-        label_count: How many labels there are, those of `estimator.labels_of`.
+        label_count: How many labels there are, those of `category_model.labels_of`.
 
     Returns:
-        What `estimator.score_places` gives for the row, shape (1, labels).
+        What `category_model.score_places` gives for the row, shape (1, labels).
     """
     read = read_one(model.wording, user_id, account, norm_desc)
     scored = weigh_readings(read, evidence, model.base_rates, model.pool, label_count)

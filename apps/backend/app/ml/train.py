@@ -15,8 +15,9 @@ import polars as pl
 from app.errors import InvalidInput
 from app.ml import walk_forward
 from app.ml.artefact import encode_artefact, open_artefact
+from app.ml.category_model import RECIPE, model_from_artefact, model_to_artefact
 from app.ml.dataset import dataset_hash
-from app.ml.estimator import RECIPE, fit_model, model_from_artefact, model_to_artefact
+from app.ml.estimator import fit_model
 from app.ml.evaluate import evaluate, score_forced
 from app.ml.learning_curve import LearningPoint, curve_sizes, learning_curve
 from app.ml.predictions import predict
@@ -24,7 +25,7 @@ from app.ml.predictions import predict
 if TYPE_CHECKING:
     import datetime as dt
 
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
     from app.ml.evaluation import Evaluation
 
 # The share of the months that a model's twin learns from; the rest are those that it is judged on.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator
 
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
     from app.ml.evaluation import System
 
 FEWEST_MONTHS: Final = 6

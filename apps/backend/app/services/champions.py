@@ -14,8 +14,8 @@ from app.db import driver_connection, session_for_jobs
 from app.errors import ArtefactRefused, InvalidInput
 from app.ml import train as learning
 from app.ml.bootstrap import compare_paired
+from app.ml.category_model import model_from_artefact
 from app.ml.dataset import dataset_hash, read_training_set
-from app.ml.estimator import model_from_artefact
 from app.ml.evaluate import evaluate
 from app.ml.gate import judge, refuse
 from app.services.deployments import current

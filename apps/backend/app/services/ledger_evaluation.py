@@ -13,8 +13,8 @@ from app.db import session_for_jobs
 from app.errors import InvalidInput
 from app.ml import train as learning
 from app.ml import walk_forward
+from app.ml.category_model import model_from_artefact
 from app.ml.dataset import dataset_hash
-from app.ml.estimator import model_from_artefact
 from app.ml.evaluate import evaluate
 from app.ml.label_audit import find_doubtful_labels
 from app.ml.mistakes import costliest_mistakes

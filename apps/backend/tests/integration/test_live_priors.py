@@ -12,17 +12,17 @@ import pytest
 
 from app.db import read_frame, session_for_user
 from app.ml.artefact import encode_artefact
-from app.ml.dataset import read_training_set
-from app.ml.estimator import (
+from app.ml.category_model import (
     ESTIMATOR_SCHEMA,
     CategoryModel,
-    fit_model,
     known_labels,
     labels_of,
     model_to_artefact,
     places_of,
     score_places,
 )
+from app.ml.dataset import read_training_set
+from app.ml.estimator import fit_model
 from app.services.categories import add_category
 from app.services.labels import remove_labels, write_labels
 

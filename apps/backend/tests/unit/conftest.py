@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from app.ml.estimator import CategoryModel, fit_model
+from app.ml.estimator import fit_model
 from app.services.backtest import read_labelled
 from app.services.sample import generate_ledger, write_ledger
 from app.services.statements import StatementOptions
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from app.ml.category_model import CategoryModel
 
 
 @pytest.fixture(scope="session")

@@ -20,12 +20,8 @@ import app
 from app.errors import InvalidInput
 from app.ml.artefact import encode_artefact, open_artefact
 from app.ml.calibration import NEVER
-from app.ml.dataset import SAMPLE_WEIGHTS
-from app.ml.estimator import (
+from app.ml.category_model import (
     CategoryModel,
-    calibration_start,
-    fit_model,
-    fit_with_twin,
     known_labels,
     labels_of,
     model_from_artefact,
@@ -33,6 +29,8 @@ from app.ml.estimator import (
     places_of,
     score_places,
 )
+from app.ml.dataset import SAMPLE_WEIGHTS
+from app.ml.estimator import calibration_start, fit_model, fit_with_twin
 from app.ml.evidence import day_numbers
 from app.ml.softmax_regression import softmax
 
@@ -43,7 +41,8 @@ FIT_ELSEWHERE = """
 import hashlib, sys
 import polars as pl
 from app.ml.artefact import encode_artefact
-from app.ml.estimator import fit_model, model_to_artefact
+from app.ml.category_model import model_to_artefact
+from app.ml.estimator import fit_model
 rows = pl.read_ipc(sys.argv[1])
 print(hashlib.sha256(encode_artefact(*model_to_artefact(fit_model(rows)))).hexdigest())
 """

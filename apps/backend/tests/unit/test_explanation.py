@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.ml.estimator import known_labels, labels_of, places_of, score_places
+from app.ml.category_model import known_labels, labels_of, places_of, score_places
 from app.ml.evidence import LEVELS
 from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, Explanation, Reason, explain, tell
 from app.ml.ngrams import find_ngrams
 
 if TYPE_CHECKING:
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
     from app.ml.evidence import KnownLabels
 
     KnownAndLabels = tuple[tuple[str, ...], KnownLabels, int]

@@ -13,13 +13,13 @@ from polars.testing import assert_frame_equal
 
 from app.ml import predictions
 from app.ml.calibration import NEVER
-from app.ml.estimator import known_labels, labels_of, places_of, score_places
+from app.ml.category_model import known_labels, labels_of, places_of, score_places
 from app.ml.evaluate import PREDICTION_SCHEMA
 from app.ml.evidence import day_numbers
 from app.ml.predictions import predict
 
 if TYPE_CHECKING:
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
 
 SAID = ["txn_id", "predicted", "confidence", "probability_squares", "is_applied", "is_unseen", "is_unseen_account"]
 

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.ml.estimator import known_labels, labels_of, places_of, score_places
+from app.ml.category_model import known_labels, labels_of, places_of, score_places
 from app.ml.evidence import gather_evidence
 from app.ml.single import score_one
 
 if TYPE_CHECKING:
-    from app.ml.estimator import CategoryModel
+    from app.ml.category_model import CategoryModel
 
 STRANGE = ["", "zzqx", "a", "tesco tesco tesco", "café 東京 🙂", "aldi " * 200]
 
