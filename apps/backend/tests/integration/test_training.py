@@ -270,7 +270,7 @@ def test_a_champion_that_this_version_cannot_open_is_no_champion_to_be_compared_
 ) -> None:
     """It does not serve either: the heuristics do."""
     champion = train(taught)
-    for module in ("estimator", "train"):
+    for module in ("category_model", "estimator", "train"):
         monkeypatch.setattr(f"app.ml.{module}.RECIPE", "another/1")
     outcome = train(taught)
     assert outcome.verdict.figures["kind"] == "first"
