@@ -33,10 +33,12 @@ class LabelWeights(BaseModel):
 class Settings(BaseSettings):
     """What can be set, by environment variables of the same names in capitals with the prefix `LM_`.
 
+    One that is set to nothing is as if it were not set.
+
     docs/operations.md lists them all; a test holds that page to this class.
     """
 
-    model_config = SettingsConfigDict(env_prefix="LM_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="LM_", env_ignore_empty=True, extra="ignore")
 
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """Administrative URL of a PostgreSQL >= 15; unset: the embedded server."""

@@ -6,7 +6,7 @@ classification Geifman and El-Yaniv 2017): the lowest one for which the hypothes
 reaches it is wrong" is rejected by the binomial tail, at a level that holds for all thresholds and targets tried.
 
 The tests take rows for independent, which those of one string are not, and their scores for given, though the
-temperature was fitted on the same rows; they are made with the model's twin, whose wording ends before these months.
+temperature was fitted on the same rows; they are made with the model's draft, whose wording ends before these months.
 
 The promise holds with that confidence, over all suggestions together, and while the months stay alike. It says nothing
 of a single merchant, and nothing of the month in which a large merchant changes its meaning.

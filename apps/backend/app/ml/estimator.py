@@ -2,7 +2,7 @@
 
 Time is cut in three: the wording is learnt from the first days, the pool from the next, calibration from the last, so
 each is judged on what it had not seen. Before calibration the wording is learnt again from the first two, which makes
-the model's twin, and after it from all three: what was found out about confidence is kept, and what words mean is
+the model's draft, and after it from all three: what was found out about confidence is kept, and what words mean is
 brought up to date. What comes of it is a `category_model.CategoryModel`.
 """
 
@@ -51,7 +51,7 @@ def fit_model(
     rows: pl.DataFrame,
     *,
     seed: int = 0,
-    horizon_months: int = 1,
+    labels_arrive: bool = True,
     target_error: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> CategoryModel:
@@ -60,8 +60,8 @@ def fit_model(
     Args:
         rows: ESTIMATOR_SCHEMA with label and sample_weight, ordered by date; further columns are ignored.
         seed: Of everything that is drawn.
-        horizon_months: For how long the model will predict without new labels. With 1, labels reach the counts month by
-            month, as in the product; with more, the pool and the calibration are learnt with counts that stand still.
+        labels_arrive: Whether the model will be told new labels month by month, as in the product. If not, the pool and
+            the calibration are learnt with counts that stand still.
         target_error: Share of wrong ones that is tolerated among what is applied without asking; None: as strict as
             is of use, see `calibration.TARGET_ERRORS`.
         progress: Called with the number of steps done, and of how many.
@@ -69,34 +69,34 @@ def fit_model(
     Raises:
         InvalidInput: There is too little to learn from.
     """
-    return fit_with_twin(rows, seed=seed, horizon_months=horizon_months, target_error=target_error, progress=progress)[
-        0
-    ]
+    model, _ = fit_with_draft(
+        rows, seed=seed, labels_arrive=labels_arrive, target_error=target_error, progress=progress
+    )
+    return model
 
 
-def fit_with_twin(
+def fit_with_draft(
     rows: pl.DataFrame,
     *,
     seed: int = 0,
-    horizon_months: int = 1,
+    labels_arrive: bool = True,
     target_error: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[CategoryModel, CategoryModel]:
-    """Learn as `fit_model` does, and return with the model its twin, whose wording ends where calibration began.
+    """Learn as `fit_model` does, and return with the model its draft, whose wording ends where calibration began.
 
-    What is known of the model's confidence was found with the twin, on days that it had not seen.
+    What is known of the model's confidence was found with the draft, on days that it had not seen.
     """
     _require_enough(rows)
     tell = _steps(progress, 5)
     classes = tuple(sorted(rows["label"].unique()))
     known = known_labels(rows, classes)
     pool_from, calibration_from = _cuts(known.days)
-    by_month = horizon_months == 1
     pool, temperature = default_weights(), 1.0
     auto_apply = AutoApply(TARGET_ERRORS[0] if target_error is None else target_error, NEVER)
 
     def moments(chosen: NDArray[np.int64], start: int) -> NDArray[np.int64]:
-        if by_month:
+        if labels_arrive:
             # A month may begin before the cut; what came between was learnt from.
             return np.maximum(month_starts(known.days[chosen]), start)
         return np.full(chosen.size, start)
@@ -137,24 +137,24 @@ def fit_with_twin(
             target_error,
         )
     tell()
-    settings = {"seed": seed, "horizon_months": horizon_months, "target_error": auto_apply.target_error}
+    settings = {"seed": seed, "labels_arrive": labels_arrive, "target_error": auto_apply.target_error}
     header = _describe(classes, settings, rows) | {
         "temperature": temperature,
         "threshold": auto_apply.threshold,
         "calibrated_from": dt.date.fromordinal(_EPOCH + calibration_from).isoformat(),
     }
-    twin = CategoryModel(classes, wording, pool, base_rates, temperature, auto_apply.threshold, header)
+    draft = CategoryModel(classes, wording, pool, base_rates, temperature, auto_apply.threshold, header)
     if not held_out.size:
         tell()
-        return twin, twin
+        return draft, draft
     end = int(known.days.max()) + 1
     wording = _fit_wording(known, len(classes), before=end, seed=seed)
     tell()
-    return replace(twin, wording=wording, base_rates=_base_rates(known, len(classes), end)), twin
+    return replace(draft, wording=wording, base_rates=_base_rates(known, len(classes), end)), draft
 
 
 def calibration_start(model: CategoryModel) -> dt.date:
-    """Return the day from which on no label taught the twin's wording, or the pool."""
+    """Return the day from which on no label taught the draft's wording, or the pool."""
     return dt.date.fromisoformat(model.header["calibrated_from"])
 
 

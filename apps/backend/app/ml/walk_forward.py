@@ -11,7 +11,7 @@ import polars as pl
 from app.errors import InvalidInput
 from app.ml import heuristic_predictions
 from app.ml.bootstrap import compare_paired
-from app.ml.estimator import calibration_start, fit_with_twin
+from app.ml.estimator import calibration_start, fit_with_draft
 from app.ml.evaluate import evaluate
 from app.ml.gate import judge
 from app.ml.predictions import predict
@@ -109,18 +109,19 @@ def run(
     Raises:
         InvalidInput: There is too little to learn from.
     """
-    horizon = 1 if refit else rows.filter(is_test)["date"].dt.month_start().n_unique()
+    # Within its first month no model has been told anything new, so there a split is like any step.
+    labels_arrive = refit or rows.filter(is_test)["date"].dt.month_start().n_unique() == 1
     predicted: list[pl.DataFrame] = []
     spent = {"fit": 0.0, "predict": 0.0}
     model: CategoryModel | None = None
-    twin: CategoryModel | None = None
+    draft: CategoryModel | None = None
     done = refused = 0
     for known, month in steps_of(rows, is_test, by_month=refit):
         started = time.perf_counter()
         if system == "model":
-            fresh, fresh_twin = fit_with_twin(known, seed=seed, horizon_months=horizon, target_error=target_error)
-            if twin is None or _passes_gate(fresh_twin, twin, known):
-                model, twin, target_error = fresh, fresh_twin, fresh.target_error
+            fresh, fresh_draft = fit_with_draft(known, seed=seed, labels_arrive=labels_arrive, target_error=target_error)
+            if draft is None or _passes_gate(fresh_draft, draft, known):
+                model, draft, target_error = fresh, fresh_draft, fresh.target_error
             else:
                 refused += 1
         else:
@@ -147,7 +148,7 @@ def run(
 
 
 def _passes_gate(fresh: CategoryModel, before: CategoryModel, known: pl.DataFrame) -> bool:
-    """Judge a refit by its twin and that of the model before it, on the last months, whose words neither has learnt.
+    """Judge a refit by its draft and that of the model before it, on the last months, whose words neither has learnt.
 
     The refit's confidence was fitted there, so its calibration looks a little better than it is.
     """

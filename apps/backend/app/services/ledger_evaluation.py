@@ -86,7 +86,9 @@ def evaluate_ledger(
         system, protocol = learning.recipe(), "each month by what is dated before it, made anew every month"
         try:
             is_test = _last_months(rows, months)
-            walked = walk_forward.run(rows, is_test, refit=True, seed=0, progress=progress)
+            walked = walk_forward.run(
+                rows, is_test, refit=True, target_error=get_settings().target_error, progress=progress
+            )
         except InvalidInput as error:
             raise too_few(rows, error) from error
         predictions, target_error = walked.predictions, walked.target_error
@@ -132,7 +134,7 @@ def audit_labels(user_id: int, *, progress: Progress | None = None) -> pl.DataFr
     rows = read_rows(category_set, settled_moment())
     try:
         is_test = _after_the_first(rows, user_id)
-        predictions = walk_forward.run(rows, is_test, refit=True, seed=0, progress=progress).predictions
+        predictions = walk_forward.run(rows, is_test, refit=True, progress=progress).predictions
     except InvalidInput as error:
         raise too_few(rows, error) from error
     renamed = [pl.col(column).replace(names) for column in ("truth", "predicted")]

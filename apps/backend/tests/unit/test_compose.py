@@ -114,6 +114,15 @@ def test_every_setting_of_the_backend_is_one_that_the_program_reads() -> None:
     assert given <= known
 
 
+def test_what_the_example_leaves_empty_keeps_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = Settings()
+    empty = re.findall(r"^(LM_\w+)=$", EXAMPLE, re.MULTILINE)
+    assert {"LM_LABEL_WEIGHTS", "LM_TARGET_ERROR"} <= set(empty)
+    for name in empty:
+        monkeypatch.setenv(name, "")
+    assert Settings() == defaults
+
+
 def test_prometheus_gets_the_token_that_the_backend_asks_for() -> None:
     variable = yaml.safe_load(COMPOSE)["secrets"]["metrics_token"]["environment"]
     assert SERVICES["backend"]["environment"][variable].startswith(f"${{{variable}:?")

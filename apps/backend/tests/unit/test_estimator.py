@@ -30,7 +30,7 @@ from app.ml.category_model import (
     score_places,
 )
 from app.ml.dataset import SAMPLE_WEIGHTS
-from app.ml.estimator import calibration_start, fit_model, fit_with_twin
+from app.ml.estimator import calibration_start, fit_model, fit_with_draft
 from app.ml.evidence import day_numbers
 from app.ml.softmax_regression import softmax
 
@@ -275,27 +275,27 @@ def test_twenty_labels_are_enough_and_nothing_is_applied_without_asking(sample_r
 
 def test_labels_of_one_day_can_be_learnt_from(sample_rows: pl.DataFrame) -> None:
     rows = sample_rows.head(300).with_columns(date=dt.date(2025, 1, 1))
-    model, twin = fit_with_twin(rows)
-    assert model is twin
+    model, draft = fit_with_draft(rows)
+    assert model is draft
     assert model.threshold == NEVER
     assert np.mean(np.array(top(model, rows, rows)) == rows["label"].to_numpy()) > 0.8
 
 
-def test_the_twin_saw_nothing_of_the_days_that_it_is_judged_on(sample_rows: pl.DataFrame) -> None:
+def test_the_draft_saw_nothing_of_the_days_that_it_is_judged_on(sample_rows: pl.DataFrame) -> None:
     rows = sample_rows.head(2_000)
-    model, twin = fit_with_twin(rows)
-    start = calibration_start(twin)
+    model, draft = fit_with_draft(rows)
+    start = calibration_start(draft)
     assert calibration_start(model) == start
     held_out = rows["date"] >= start
     assert 0.02 < held_out.mean() < 0.3  # type: ignore[operator]
     twisted = rows.with_columns(label=pl.when(held_out).then(pl.col("label").reverse()).otherwise("label"))
-    _, other = fit_with_twin(twisted)
-    assert twin.classes == other.classes
+    _, other = fit_with_draft(twisted)
+    assert draft.classes == other.classes
     for name in ("columns", "alone", "on_account", "crossed_columns"):
-        assert getattr(twin.wording, name).tobytes() == getattr(other.wording, name).tobytes()
-    assert twin.pool.evidence.tobytes() == other.pool.evidence.tobytes()
-    assert twin.base_rates.tobytes() == other.base_rates.tobytes()
-    assert (twin.temperature, twin.threshold) != (other.temperature, other.threshold)
+        assert getattr(draft.wording, name).tobytes() == getattr(other.wording, name).tobytes()
+    assert draft.pool.evidence.tobytes() == other.pool.evidence.tobytes()
+    assert draft.base_rates.tobytes() == other.base_rates.tobytes()
+    assert (draft.temperature, draft.threshold) != (other.temperature, other.threshold)
 
 
 def test_progress_is_told_in_steps_that_end(sample_rows: pl.DataFrame) -> None:
