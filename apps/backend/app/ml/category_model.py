@@ -1,7 +1,7 @@
 """A trained model: what is kept of it, how it comes out of a file, and how it scores.
 
-A score is a sum, and its parts are the reasons: what the description's wording says, read in two ways (`wording`), and
-how often its places were what before (`evidence`). Counts are not learnt but known, and brought anew to every
+A score is a sum, and its parts are the reasons: what the description's wording says, read in three ways (`wording`),
+and how often its places were what before (`evidence`). Counts are not learnt but known, and brought anew to every
 prediction. A pool (`mixing`) weighs them all; a temperature and a threshold (`calibration`) make a confidence of it.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from app.errors import InvalidInput
+from app.ml.associations import Associations
 from app.ml.builtin_knowledge import builtin_categories
 from app.ml.evidence import KnownLabels, count_weights, day_numbers, gather_evidence, is_known_place, place_columns
 from app.ml.features import FEATURE_VERSION
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from app.ml.evidence import Evidence
     from app.ml.wording import WordingScores
 
-RECIPE: Final = "wording-and-counts/2"
+RECIPE: Final = "wording-and-counts/3"
 
 ESTIMATOR_SCHEMA: Final = pl.Schema(
     {
@@ -91,13 +92,11 @@ class Scores:
         beliefs: What went into the scores.
         scores: Shape (rows, labels).
         familiarity: Share of each description's long n-grams that occur in anything learnt from, shape (rows,).
-        is_known_place: Whether any label is known of the row's merchant or description, shape (rows,).
     """
 
     beliefs: Beliefs
     scores: NDArray[np.float64]
     familiarity: NDArray[np.float32]
-    is_known_place: NDArray[np.bool_]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -107,7 +106,7 @@ class Scores:
     @property
     def is_familiar(self) -> NDArray[np.bool_]:
         """Whether a row is like anything seen; what is not is never applied without asking."""
-        return self.is_known_place | (self.familiarity >= LEAST_FAMILIARITY)
+        return self.beliefs.is_known_place | (self.familiarity >= LEAST_FAMILIARITY)
 
 
 def score_places(model: CategoryModel, places: pl.DataFrame, known: KnownLabels, as_of: NDArray[np.int64]) -> Scores:
@@ -166,6 +165,10 @@ def model_to_artefact(model: CategoryModel) -> tuple[dict[str, NDArray[Any]], di
         "wording.crossed_columns": wording.crossed_columns,
         "wording.on_account": wording.on_account.astype(np.float16),
         "wording.on_account_bias": wording.on_account_bias,
+        "wording.associations.fingerprints": wording.associations.fingerprints,
+        "wording.associations.starts": wording.associations.starts,
+        "wording.associations.labels": wording.associations.labels,
+        "wording.associations.gains": wording.associations.gains.astype(np.float16),
         "pool.parts": model.pool.parts,
         "pool.evidence": model.pool.evidence,
         "base_rates": model.base_rates,
@@ -199,6 +202,12 @@ def model_from_artefact(artefact: Artefact) -> CategoryModel:
         crossed_columns=arrays["wording.crossed_columns"],
         on_account=arrays["wording.on_account"].astype(np.float32),
         on_account_bias=arrays["wording.on_account_bias"],
+        associations=Associations(
+            fingerprints=arrays["wording.associations.fingerprints"],
+            starts=arrays["wording.associations.starts"],
+            labels=arrays["wording.associations.labels"],
+            gains=arrays["wording.associations.gains"].astype(np.float32),
+        ),
     )
     return CategoryModel(
         classes=tuple(header["classes"]),
@@ -248,22 +257,24 @@ def weigh_readings(
         label_count: How many labels there are, the classes first.
     """
     new_labels = label_count - base_rates.size
-    alone, on_account = (_centred(part, new_labels) for part in (read.alone, read.on_account))
+    readings = (read.alone, read.on_account, read.associated)
+    alone, on_account, associated = (_centred(part, new_labels) for part in readings)
     if new_labels:
         base_rates = np.append(base_rates, np.full(new_labels, base_rates.min()))
         base_rates /= base_rates.sum()
+    common = np.log(base_rates).astype(np.float32)
     beliefs = Beliefs(
-        parts=np.stack([alone, on_account, np.broadcast_to(np.log(base_rates), alone.shape)]),
+        parts=np.stack([alone, on_account, np.broadcast_to(common, alone.shape), associated]),
         evidence=evidence,
         references=reference_probabilities(alone, on_account, base_rates),
         base_rates=base_rates,
+        is_known_place=is_known_place(evidence, alone.shape[0]),
     )
-    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity, is_known_place(evidence, alone.shape[0]))
+    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity)
 
 
-def _centred(scores: NDArray[np.float32], new_labels: int) -> NDArray[np.float64]:
-    centred = scores.astype(np.float64)
-    centred -= centred.max(axis=1, keepdims=True)
+def _centred(scores: NDArray[np.float32], new_labels: int) -> NDArray[np.float32]:
+    centred: NDArray[np.float32] = scores - scores.max(axis=1, keepdims=True)
     if not new_labels:
         return centred
     return np.hstack([centred, np.repeat(centred.min(axis=1, keepdims=True), new_labels, axis=1)])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
+from app.ml.associations import find_words, look_up_words
 from app.ml.category_model import score_places
 from app.ml.evidence import LEVELS, SLOTS, evidence_values
 from app.ml.ngrams import find_ngrams
@@ -170,14 +171,18 @@ def _parts(
     """Return the terms of one label's score, by kind and by what they are about."""
     wording, row = model.wording, place.row(0, named=True)
     read = read_one(wording, row["user_id"], row["account"], row["norm_desc"])
-    alone_weight, account_weight, base_weight = model.pool.parts / model.temperature
-    alone, on_account, base_rate = scored.beliefs.parts[:, 0, :]
+    weights = model.pool.parts[int(scored.beliefs.is_known_place[0])] / model.temperature
+    alone_weight, account_weight, base_weight, associated_weight = weights
+    alone, on_account, base_rate, associated = scored.beliefs.parts[:, 0, :]
     fitted = len(model.classes)
     # A new label is read like the class that each reading thinks least likely.
-    first, second = (label if label < fitted else int(part[:fitted].argmin()) for part in (alone, on_account))
+    readings = (alone, on_account, associated)
+    first, second, third = (label if label < fitted else int(part[:fitted].argmin()) for part in readings)
     parts: defaultdict[tuple[str, str], float] = defaultdict(float)
     for word, value in _ngrams_by_word(wording, row["norm_desc"], wording.alone[:, first]):
         parts[WORDS, word] += alone_weight * value
+    for word, value in _associations_by_word(wording, row["norm_desc"], third):
+        parts[WORDS, word] += associated_weight * value
     size = wording.columns.size
     for word, value in _ngrams_by_word(wording, row["norm_desc"], wording.on_account[:size, second]):
         parts[WORDS_ON_ACCOUNT, word] += account_weight * value
@@ -188,7 +193,8 @@ def _parts(
     parts[BASE_RATE, ""] = base_weight * base_rate[label]
     parts[BASE_RATE, ""] += alone_weight * wording.alone_bias[first] + account_weight * wording.on_account_bias[second]
     # Readings are told from their best class, which is no reason for any of them.
-    parts[REST, ""] = -alone_weight * read.alone.max() - account_weight * read.on_account.max()
+    best = (read.alone.max(), read.on_account.max(), read.associated.max())
+    parts[REST, ""] = -float(np.dot((alone_weight, account_weight, associated_weight), best))
     return parts
 
 
@@ -198,14 +204,42 @@ def _ngrams_by_word(wording: Wording, text: str, weights: NDArray[np.float32]) -
     weighed = weigh_ngrams(wording, found)
     columns = wording.columns[weighed.position].tolist()
     said = dict(zip(columns, (weighed.value * weights[weighed.position]).tolist(), strict=True))
-    times = Counter(found.column.tolist())
+    yield from _by_word(text, found.start, found.length, found.column, said)
+
+
+def _associations_by_word(wording: Wording, text: str, label: int) -> Iterator[tuple[str, float]]:
+    """Yield words and what they, and the pairs that they are in, are worth by count."""
+    associations = wording.associations
+    words = find_words(find_ngrams([text]))
+    position = np.unique(look_up_words(associations, words)[0])
+    said = {}
+    for fingerprint, start, end in zip(
+        associations.fingerprints[position].tolist(),
+        associations.starts[position].tolist(),
+        associations.starts[position + 1].tolist(),
+        strict=True,
+    ):
+        gain = associations.gains[start:end][associations.labels[start:end] == label].sum()
+        said[fingerprint] = float(gain) / position.size**0.5
+    yield from _by_word(text, words.start, words.length, words.fingerprint, said)
+
+
+def _by_word(
+    text: str,
+    starts: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    features: NDArray[np.integer],
+    said: dict[int, float],
+) -> Iterator[tuple[str, float]]:
+    """Divide what features say among the places where they stand, and there among the words that they cover."""
+    times = Counter(features.tolist())
     word_at = list(_word_at_each_byte(text))
-    for start, length, column in zip(found.start.tolist(), found.length.tolist(), found.column.tolist(), strict=True):
-        if column in said:
+    for start, length, feature in zip(starts.tolist(), lengths.tolist(), features.tolist(), strict=True):
+        if feature in said:
             # Spaces are nobody's, save where there is nothing else.
             inside = Counter(word for word in word_at[start : start + length] if word) or Counter([_NO_WORD])
             for word, covered in inside.items():
-                yield word, said[column] / times[column] * covered / inside.total()
+                yield word, said[feature] / times[feature] * covered / inside.total()
 
 
 def _word_at_each_byte(text: str) -> Iterator[str]:

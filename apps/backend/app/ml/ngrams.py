@@ -37,6 +37,7 @@ class Ngrams:
         row: Index of the text, shape (n,).
         start: First byte within the text with its spaces around it, shape (n,).
         length: Bytes, shape (n,).
+        words: How many whole words it is made of; 0 for a run of bytes. Shape (n,).
         column: 0 to 2^HASH_BITS - 1, shape (n,).
         fingerprint: The same hash at full width, by which strange n-grams are told from known ones: columns are shared
             by too many for that. Shape (n,).
@@ -45,6 +46,7 @@ class Ngrams:
     row: NDArray[np.int64]
     start: NDArray[np.int64]
     length: NDArray[np.int64]
+    words: NDArray[np.int8]
     column: NDArray[np.int64]
     fingerprint: NDArray[np.uint32]
 
@@ -62,12 +64,13 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
     powers, inverses = _powers(content.size + 1)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((content + np.uint64(1)) * powers[:-1], dtype=np.uint64)])
     row_of = np.repeat(np.arange(len(padded)), lengths)
-    begins, ends = [], []
+    begins, ends, word_counts = [], [], []
     for length in CHARACTERS:
         begin = np.arange(content.size - length + 1)
         begin = begin[row_of[begin] == row_of[begin + length - 1]]
         begins.append(begin)
         ends.append(begin + length)
+        word_counts.append(np.zeros(begin.size, np.int8))
     spaces = np.flatnonzero(content == _SPACE)
     for words in _WORDS:
         begin, end = spaces[:-words], spaces[words:]
@@ -75,6 +78,7 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
         within = (row_of[begin] == row_of[end]) & (end - begin > words)
         begins.append(begin[within])
         ends.append(end[within] + 1)
+        word_counts.append(np.full(within.sum(), words, np.int8))
     begin, end = np.concatenate(begins), np.concatenate(ends)
     mixed = (sums[end] - sums[begin]) * inverses[begin] + (end - begin).astype(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
@@ -82,6 +86,7 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
         row=row_of[begin],
         start=begin - starts[row_of[begin]],
         length=end - begin,
+        words=np.concatenate(word_counts),
         column=(mixed >> np.uint64(64 - HASH_BITS)).astype(np.int64),
         fingerprint=(mixed >> np.uint64(32)).astype(np.uint32),
     )

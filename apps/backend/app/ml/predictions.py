@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from app.ml.category_model import CategoryModel
     from app.ml.evidence import KnownLabels
 
-_PLACES_AT_ONCE: Final = 20_000
+# Places times labels: some 60 bytes each, whatever the number of rows.
+_CELLS_AT_ONCE: Final = 4_000_000
 
 
 def predict(model: CategoryModel, rows: pl.DataFrame, known: pl.DataFrame, *, by_month: bool = True) -> pl.DataFrame:
@@ -45,7 +46,7 @@ def predict(model: CategoryModel, rows: pl.DataFrame, known: pl.DataFrame, *, by
             pl.DataFrame(schema=_PREDICTED | {"row": pl.Int64()}),
             *(
                 _predict_some(model, rows["label"], number, part, prepared, labels)
-                for part in distinct.iter_slices(_PLACES_AT_ONCE)
+                for part in distinct.iter_slices(max(_CELLS_AT_ONCE // len(labels), 1))
             ),
         ]
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from app.ml.associations import find_words, look_up_words
 from app.ml.category_model import weigh_readings
 from app.ml.ngrams import find_ngrams
 from app.ml.wording import WordingScores, crossed_features, measure_familiarity
@@ -79,7 +80,20 @@ def read_one(wording: Wording, user_id: int, account: str, norm_desc: str) -> Wo
     alone = ngrams.score(wording.alone) + wording.alone_bias
     on_account = ngrams.score(wording.on_account[:size]) + wording.on_account_bias
     on_account += crossed.score(wording.on_account[size:])
-    return WordingScores(alone[None], on_account[None], measure_familiarity(wording, found, 1))
+    familiarity = measure_familiarity(wording, found, 1)
+    return WordingScores(alone[None], on_account[None], associate_words(wording, found)[None], familiarity)
+
+
+def associate_words(wording: Wording, found: Ngrams) -> NDArray[np.float32]:
+    """Add up what one text's words are worth by count, shape (classes,)."""
+    associations, classes = wording.associations, wording.alone_bias.size
+    position = np.unique(look_up_words(associations, find_words(found))[0])
+    said = np.zeros(classes, dtype=np.float32)
+    starts, ends = associations.starts[position].tolist(), associations.starts[position + 1].tolist()
+    for start, end in zip(starts, ends, strict=True):
+        # A word has each label once.
+        said[associations.labels[start:end]] += associations.gains[start:end]
+    return said / np.float32(max(position.size, 1) ** 0.5)
 
 
 def weigh_ngrams(wording: Wording, found: Ngrams) -> Weighed:

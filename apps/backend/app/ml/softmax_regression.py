@@ -16,7 +16,7 @@ import scipy.sparse as sp
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_STEP: Final = 1.0
+_STEP: Final = 0.7
 _BIAS_STEP: Final = 0.05
 _BATCH: Final = 256
 _SHRINKAGE: Final = 1e-5

@@ -119,7 +119,9 @@ def run(
     for known, month in steps_of(rows, is_test, by_month=refit):
         started = time.perf_counter()
         if system == "model":
-            fresh, fresh_draft = fit_with_draft(known, seed=seed, labels_arrive=labels_arrive, target_error=target_error)
+            fresh, fresh_draft = fit_with_draft(
+                known, seed=seed, labels_arrive=labels_arrive, target_error=target_error
+            )
             if draft is None or _passes_gate(fresh_draft, draft, known):
                 model, draft, target_error = fresh, fresh_draft, fresh.target_error
             else:

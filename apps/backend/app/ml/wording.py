@@ -1,9 +1,9 @@
-"""What a description's words say: two linear readings of hashed n-grams, one of them together with the account.
+"""What a description's words say: two linear readings of hashed n-grams, and counts of whole words.
 
-The first is learnt from distinct descriptions, whatever account they are on, and so carries over to accounts that are
-new. The second is learnt from distinct pairs of account and description and has features of the account and of its
-words crossed with it, so it knows who calls what how. N-grams that occur in one description alone are left out: they
-generalise to nothing, and the description's own counts know it better.
+The first reading is learnt from distinct descriptions, whatever account they are on, and so carries over to accounts
+that are new. The second is learnt from distinct pairs of account and description and has features of the account and of
+its words crossed with it, so it knows who calls what how. N-grams that occur in one description alone are left out of
+both; what whole words are worth that are so rare is counted (`associations`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
+from app.ml.associations import Associations, find_words, fit_associations, read_associations
 from app.ml.ngrams import find_ngrams, to_matrix
 from app.ml.softmax_regression import fit_softmax
 
@@ -34,6 +35,8 @@ _EPOCHS_ALONE: Final = 10
 _EPOCHS_ON_ACCOUNT: Final = 5
 _ACCOUNT: Final = 0.7
 _CROSSED: Final = 0.5
+# A category of a k-th of the labels is learnt from as if each of its labels were k to the power of this.
+_RARE_CLASS_WEIGHT: Final = 0.3
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Wording:
         crossed_columns: Hashed columns of accounts and of words on accounts, ascending, shape (crossed,).
         on_account: Weights of n-grams and crossed columns, shape (n-grams + crossed, classes).
         on_account_bias: Shape (classes,).
+        associations: Of whole words.
     """
 
     columns: NDArray[np.int32]
@@ -61,6 +65,7 @@ class Wording:
     crossed_columns: NDArray[np.int32]
     on_account: NDArray[np.float32]
     on_account_bias: NDArray[np.float32]
+    associations: Associations
 
 
 @dataclass(frozen=True)
@@ -70,11 +75,13 @@ class WordingScores:
     Attributes:
         alone: Scores of the first reading, shape (rows, classes).
         on_account: Scores of the second, shape (rows, classes).
+        associated: What the words are worth by count, shape (rows, classes).
         familiarity: Share of each description's long n-grams that occur in anything learnt from, shape (rows,).
     """
 
     alone: NDArray[np.float32]
     on_account: NDArray[np.float32]
+    associated: NDArray[np.float32]
     familiarity: NDArray[np.float32]
 
 
@@ -97,19 +104,14 @@ def fit_wording(
     idf = np.log((1 + matrix.shape[0]) / (1 + frequency[columns])) + 1
     rarest = float(np.log((1 + matrix.shape[0]) / 2) + 1)
     ngrams = _weighed(matrix, columns, idf.astype(np.float32), rarest)
-    alone = fit_softmax(
-        ngrams,
-        *_label_shares(description, labels, weights, len(descriptions), classes),
-        epochs=_EPOCHS_ALONE,
-        seed=seed,
-    )
+    shares, importance = _label_shares(description, labels, weights, len(descriptions), classes)
+    alone = fit_softmax(ngrams, *_raise_rare_classes(shares, importance), epochs=_EPOCHS_ALONE, seed=seed)
     crossed = _crossed(keyed)
     shared = np.bincount(crossed.indices, minlength=crossed.shape[1])
     crossed_columns = np.flatnonzero(shared >= _FEWEST_DESCRIPTIONS)
     both = sp.hstack([ngrams[keyed["description"].to_numpy()], crossed[:, crossed_columns]]).tocsr()
-    on_account = fit_softmax(
-        both, *_label_shares(pair, labels, weights, keyed.height, classes), epochs=_EPOCHS_ON_ACCOUNT, seed=seed
-    )
+    of_pairs = _raise_rare_classes(*_label_shares(pair, labels, weights, keyed.height, classes))
+    on_account = fit_softmax(both, *of_pairs, epochs=_EPOCHS_ON_ACCOUNT, seed=seed)
     return Wording(
         columns=columns.astype(np.int32),
         idf=idf.astype(np.float32),
@@ -120,6 +122,7 @@ def fit_wording(
         crossed_columns=crossed_columns.astype(np.int32),
         on_account=_as_stored(on_account.weights),
         on_account_bias=on_account.bias,
+        associations=fit_associations(find_words(found), shares),
     )
 
 
@@ -139,7 +142,8 @@ def read_wording(wording: Wording, places: pl.DataFrame) -> WordingScores:
     shared = ngrams @ wording.on_account[:size] + wording.on_account_bias
     crossed = _crossed(keyed)[:, wording.crossed_columns]
     by_pair = shared[keyed["description"].to_numpy()] + crossed @ wording.on_account[size:]
-    return WordingScores(by_description[description], by_pair[pair], familiarity[description])
+    associated = read_associations(wording.associations, find_words(found), len(descriptions), wording.alone_bias.size)
+    return WordingScores(by_description[description], by_pair[pair], associated[description], familiarity[description])
 
 
 def _distinct(places: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64], NDArray[np.int64]]:
@@ -223,6 +227,16 @@ def _label_shares(
     table = np.bincount(place * classes + labels, weights, minlength=places * classes).reshape(places, classes)
     totals = table.sum(axis=1)
     return (table / totals[:, None]).astype(np.float32), np.sqrt(totals)
+
+
+def _raise_rare_classes(
+    shares: NDArray[np.float32], importance: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Let labels of rare classes count more, so that these are learnt too; the pool knows how common they are."""
+    frequency = (importance[:, None] * shares).sum(axis=0) + 1
+    weighed = shares * (frequency / frequency.mean()) ** -_RARE_CLASS_WEIGHT
+    totals = weighed.sum(axis=1)
+    return (weighed / totals[:, None]).astype(np.float32), importance * totals
 
 
 def _as_stored(weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -138,6 +138,9 @@ def test_an_ngram_speaks_for_the_words_that_it_stands_in_by_what_it_covers_of_th
         columns=np.array([column], dtype=np.int32),
         idf=np.ones(1, dtype=np.float32),
         alone=weights,
+        associations=replace(
+            sample_model.wording.associations, gains=np.zeros_like(sample_model.wording.associations.gains)
+        ),
         on_account=np.zeros((1 + sample_model.wording.crossed_columns.size, classes), dtype=np.float32),
     )
     place = places_of(rows[:1].with_columns(norm_desc=pl.lit(text)))

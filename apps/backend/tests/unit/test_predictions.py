@@ -92,7 +92,7 @@ def test_the_size_of_a_slice_decides_nothing(
 ) -> None:
     known = sample_rows.head(2_000)
     expected = predict(sample_model, later, known, by_month=False)
-    monkeypatch.setattr(predictions, "_PLACES_AT_ONCE", 17)
+    monkeypatch.setattr(predictions, "_CELLS_AT_ONCE", 17 * len(sample_model.classes))
     assert_frame_equal(predict(sample_model, later, known, by_month=False), expected, rel_tol=1e-12, abs_tol=1e-12)
 
 

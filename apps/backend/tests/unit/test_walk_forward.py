@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from app.errors import InvalidInput
 from app.ml import walk_forward
-from app.ml.estimator import fit_with_twin
+from app.ml.estimator import fit_with_draft
 from app.ml.predictions import predict
 from app.ml.walk_forward import run, split_rows, steps_of
 
@@ -141,7 +141,7 @@ def test_a_refused_refit_leaves_the_model_before_it_in_place_with_all_labels_kno
     is_test = sample_rows["date"] >= months[10]
     walked = run(sample_rows, is_test, refit=True)
     assert (walked.steps, walked.refused) == (2, 1)
-    model, _ = fit_with_twin(sample_rows.filter(pl.col("date") < months[10]))
+    model, _ = fit_with_draft(sample_rows.filter(pl.col("date") < months[10]))
     last = sample_rows.filter(pl.col("date") >= months[11])
     expected = predict(model, last, sample_rows.filter(pl.col("date") < months[11]), by_month=False)
     assert walked.predictions.filter(pl.col("month") == months[11]).equals(expected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -44,14 +44,21 @@ def wording() -> Wording:
 
 
 def same(one: Wording, other: Wording) -> bool:
-    pairs = zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True)
-    return all(np.array_equal(first, second) for first, second in pairs)
+    return all(np.array_equal(first, second) for first, second in zip(values(one), values(other), strict=True))
+
+
+def values(part: Any) -> list[Any]:
+    """Return all arrays and numbers of a wording, those of its parts too."""
+    if not dataclasses.is_dataclass(part):
+        return [part]
+    return [value for field in dataclasses.fields(part) for value in values(getattr(part, field.name))]
 
 
 def test_words_are_recognised_in_towns_and_on_accounts_that_they_were_never_seen_in(wording: Wording) -> None:
     read = read_wording(wording, places(*(("savings", f"{shop} bath") for shop in SHOPS)))
     assert read.alone.argmax(axis=1).tolist() == list(SHOPS.values())
     assert read.on_account.argmax(axis=1).tolist() == list(SHOPS.values())
+    assert read.associated.argmax(axis=1).tolist() == list(SHOPS.values())
 
 
 def test_the_second_reading_knows_who_calls_what_how() -> None:
@@ -70,6 +77,7 @@ def test_what_a_row_scores_does_not_depend_on_the_rows_beside_it(wording: Wordin
         alone = read_wording(wording, asked[number : number + 1])
         assert np.array_equal(together.alone[number], alone.alone[0])
         assert np.array_equal(together.on_account[number], alone.on_account[0])
+        assert np.array_equal(together.associated[number], alone.associated[0])
         assert together.familiarity[number] == alone.familiarity[0]
 
 
@@ -112,7 +120,7 @@ def test_familiarity_is_the_share_of_a_text_that_occurs_in_what_was_learnt_from(
 
 
 def test_weights_are_kept_as_the_artefact_rounds_them(wording: Wording) -> None:
-    for weights in (wording.alone, wording.on_account):
+    for weights in (wording.alone, wording.on_account, wording.associations.gains):
         assert np.array_equal(weights, weights.astype(np.float16).astype(np.float32))
 
 
