@@ -23,6 +23,7 @@ HASH_BITS: Final = 17
 CHARACTERS: Final = (2, 3, 4, 5)
 _WORDS: Final = (1, 2)
 _SPACE: Final = 32
+_WORDS_OF_EACH_KIND: Final = np.array([0] * len(CHARACTERS) + list(_WORDS), dtype=np.int8)
 
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _INVERSE: Final = pow(_MULTIPLIER, -1, 2**64)
@@ -64,13 +65,12 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
     powers, inverses = _powers(content.size + 1)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((content + np.uint64(1)) * powers[:-1], dtype=np.uint64)])
     row_of = np.repeat(np.arange(len(padded)), lengths)
-    begins, ends, word_counts = [], [], []
+    begins, ends = [], []
     for length in CHARACTERS:
         begin = np.arange(content.size - length + 1)
         begin = begin[row_of[begin] == row_of[begin + length - 1]]
         begins.append(begin)
         ends.append(begin + length)
-        word_counts.append(np.zeros(begin.size, np.int8))
     spaces = np.flatnonzero(content == _SPACE)
     for words in _WORDS:
         begin, end = spaces[:-words], spaces[words:]
@@ -78,7 +78,6 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
         within = (row_of[begin] == row_of[end]) & (end - begin > words)
         begins.append(begin[within])
         ends.append(end[within] + 1)
-        word_counts.append(np.full(within.sum(), words, np.int8))
     begin, end = np.concatenate(begins), np.concatenate(ends)
     mixed = (sums[end] - sums[begin]) * inverses[begin] + (end - begin).astype(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * _MIX
@@ -86,7 +85,7 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
         row=row_of[begin],
         start=begin - starts[row_of[begin]],
         length=end - begin,
-        words=np.concatenate(word_counts),
+        words=np.repeat(_WORDS_OF_EACH_KIND, [part.size for part in begins]),
         column=(mixed >> np.uint64(64 - HASH_BITS)).astype(np.int64),
         fingerprint=(mixed >> np.uint64(32)).astype(np.uint32),
     )

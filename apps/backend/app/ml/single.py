@@ -118,7 +118,8 @@ def weigh_crossed(wording: Wording, user_id: int, account: str, norm_desc: str) 
 
 def look_up(columns: NDArray[np.int64], learnt: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the positions of those columns that were learnt from, and say which these are."""
-    position = np.searchsorted(learnt, columns)
+    # Of one type: else all that was learnt would be cast for each row.
+    position = np.searchsorted(learnt, columns.astype(learnt.dtype))
     is_learnt = np.zeros(columns.size, dtype=bool)
     within = position < learnt.size
     is_learnt[within] = learnt[position[within]] == columns[within]
