@@ -53,7 +53,8 @@ mlflow: $(READY) ## MLflow's pages about trainings and models on 127.0.0.1:5000;
 	@test -x $(VENV)/mlflow/bin/python || $(PYTHON) -m venv $(VENV)/mlflow
 	uv pip sync --quiet --python $(VENV)/mlflow/bin/python --require-hashes --compile-bytecode $(BACKEND)/requirements-mlflow.txt
 	lm db up
-	MLFLOW_BACKEND_STORE_URI="$$(python -c 'from app.ml.tracking_database import ensure_tracking_database as url; print(url().render_as_string(hide_password=False))')"; \
+	@echo "http://127.0.0.1:$(or $(PORT),5000) in some seconds; Ctrl-C ends it"
+	@MLFLOW_BACKEND_STORE_URI="$$(python -c 'from app.ml.tracking_database import ensure_tracking_database as url; print(url().render_as_string(hide_password=False))')"; \
 		export MLFLOW_BACKEND_STORE_URI MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false; \
 		exec $(VENV)/mlflow/bin/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 

@@ -68,7 +68,10 @@ def said_of_model(report: DemoReport) -> str:
     if model is None:
         return f"No model was trained. {report.model_missing}"
     if model.role:
-        return f"Version {model.version} is the {model.role} now. {model.verdict} `lm models list` shows all versions."
+        return (
+            f"Version {model.version} is the {model.role} now. {model.verdict} `lm models list --user {report.user}` "
+            "shows all versions."
+        )
     serving = "the heuristics answer" if model.champion is None else f"version {model.champion} stays champion"
     return f"Version {model.version} was refused, and {serving}. {model.verdict}"
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from app.cli.moments import moment_of
 from app.cli.output import results
-from app.cli.train import AsOf, with_interval
+from app.cli.train import AsOf, coverage_of, with_interval
 from app.cli.who import User, acting_user
 from app.ml.evaluation import PROMISE
 from app.progress import progress_of
@@ -60,7 +60,7 @@ def _table(found: LedgerEvaluation) -> Table:
         table.add_row("of the money, in wrong categories", with_interval(evaluation.wrong_money))
     table.add_section()
     table.caption = PROMISE
-    table.add_row("applied without asking", with_interval(applied.coverage))
+    table.add_row("applied without asking", coverage_of(applied))
     if applied.error is not None:
         table.add_row(f"of those wrong, at most {applied.target_error:.0%} wanted", with_interval(applied.error))
     return table

@@ -115,7 +115,7 @@ def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
     table = Table()
     for heading in ("version", "is", "known until", "labels", "accuracy", "macro F1"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("recipe")
+    table.add_column("recipe", overflow="fold")
     for row in versions:
         table.add_row(
             str(row.version),

@@ -19,6 +19,7 @@ from app.services.training_runs import MOST_SEED
 
 if TYPE_CHECKING:
     from app.ml.bootstrap import Interval
+    from app.ml.evaluation import AutoApplyScores
     from app.services.training import TrainingOutcome
 
 AsOf = Annotated[str | None, typer.Option(help="What was known at this moment, such as 2025-10-01; UTC. Default now.")]
@@ -65,6 +66,11 @@ def with_interval(figure: Interval) -> str:
     return f"{figure.value:.1%}  ({figure.low:.1%} to {figure.high:.1%})"
 
 
+def coverage_of(applied: AutoApplyScores) -> str:
+    """Write how much is applied without asking."""
+    return with_interval(applied.coverage) if applied.coverage.value else "nothing: too little proves it"
+
+
 def _document(outcome: TrainingOutcome) -> dict[str, Any]:
     evaluation = outcome.evaluation
     return {
@@ -101,7 +107,7 @@ def _table(outcome: TrainingOutcome) -> Table:
     table.add_row("calibration error", f"{evaluation.ece:.3f}")
     applied = evaluation.auto_apply
     table.caption = PROMISE
-    table.add_row("applied without asking", with_interval(applied.coverage))
+    table.add_row("applied without asking", coverage_of(applied))
     if applied.error is not None:
         table.add_row(f"of those wrong, at most {applied.target_error:.0%} wanted", with_interval(applied.error))
     table.add_section()

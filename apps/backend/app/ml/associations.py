@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import scipy.sparse as sp
 
+from app.ml.ngrams import look_up
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,7 +45,7 @@ class Associations:
 
     fingerprints: NDArray[np.uint32]
     starts: NDArray[np.int32]
-    labels: NDArray[np.uint16]
+    labels: NDArray[np.uint32]
     gains: NDArray[np.float32]
 
 
@@ -62,6 +64,21 @@ class Words:
     start: NDArray[np.int64]
     length: NDArray[np.int64]
     fingerprint: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What the words of one text are worth.
+
+    Attributes:
+        fingerprint: Of the word, shape (n,).
+        label: Of the category, shape (n,).
+        value: What the word is worth to it there, shape (n,).
+    """
+
+    fingerprint: NDArray[np.uint32]
+    label: NDArray[np.uint32]
+    value: NDArray[np.float32]
 
 
 def find_words(found: Ngrams) -> Words:
@@ -91,7 +108,7 @@ def fit_associations(words: Words, shares: NDArray[np.floating]) -> Associations
     return Associations(
         fingerprints=fingerprints,
         starts=counts.indptr.astype(np.int32),
-        labels=counts.indices.astype(np.uint16),
+        labels=counts.indices.astype(np.uint32),
         # As the artefact keeps them, so that a fresh model and a stored one say the same.
         gains=gains.astype(np.float16).astype(np.float32),
     )
@@ -109,7 +126,7 @@ def read_associations(associations: Associations, words: Words, texts: int, cate
     Returns:
         Shape (texts, categories).
     """
-    position, is_known = look_up_words(associations, words)
+    position, is_known = look_up(words.fingerprint, associations.fingerprints)
     occurs = _matrix(words.row[is_known], position, (texts, associations.fingerprints.size))
     known = np.diff(occurs.indptr).clip(min=1)
     occurs.data /= np.repeat(np.sqrt(known), np.diff(occurs.indptr)).astype(np.float32)
@@ -121,13 +138,15 @@ def read_associations(associations: Associations, words: Words, texts: int, cate
     return said
 
 
-def look_up_words(associations: Associations, words: Words) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the positions of those words that were counted, and say which these are."""
-    position = np.searchsorted(associations.fingerprints, words.fingerprint)
-    is_known = np.zeros(position.size, dtype=bool)
-    within = position < associations.fingerprints.size
-    is_known[within] = associations.fingerprints[position[within]] == words.fingerprint[within]
-    return position[is_known], is_known
+def weigh_words(associations: Associations, words: Words) -> Gains:
+    """Say what each word of one text is worth to which category."""
+    position = np.unique(look_up(words.fingerprint, associations.fingerprints)[0])
+    starts = associations.starts[position]
+    widths = associations.starts[position + 1] - starts
+    entry = np.arange(widths.sum()) + np.repeat(starts - np.cumsum(widths) + widths, widths)
+    value = associations.gains[entry] / np.float32(max(position.size, 1) ** 0.5)
+    fingerprint = np.repeat(associations.fingerprints[position], widths)
+    return Gains(fingerprint, associations.labels[entry], value)
 
 
 def _matrix(row: NDArray[np.int64], position: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:

@@ -92,11 +92,13 @@ class Scores:
         beliefs: What went into the scores.
         scores: Shape (rows, labels).
         familiarity: Share of each description's long n-grams that occur in anything learnt from, shape (rows,).
+        is_known_place: Whether any label is known of the row's merchant or description, shape (rows,).
     """
 
     beliefs: Beliefs
     scores: NDArray[np.float64]
     familiarity: NDArray[np.float32]
+    is_known_place: NDArray[np.bool_]
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
@@ -106,7 +108,7 @@ class Scores:
     @property
     def is_familiar(self) -> NDArray[np.bool_]:
         """Whether a row is like anything seen; what is not is never applied without asking."""
-        return self.beliefs.is_known_place | (self.familiarity >= LEAST_FAMILIARITY)
+        return self.is_known_place | (self.familiarity >= LEAST_FAMILIARITY)
 
 
 def score_places(model: CategoryModel, places: pl.DataFrame, known: KnownLabels, as_of: NDArray[np.int64]) -> Scores:
@@ -264,13 +266,12 @@ def weigh_readings(
         base_rates /= base_rates.sum()
     common = np.log(base_rates).astype(np.float32)
     beliefs = Beliefs(
-        parts=np.stack([alone, on_account, np.broadcast_to(common, alone.shape), associated]),
+        parts=np.stack([alone, on_account, associated, np.broadcast_to(common, alone.shape)]),
         evidence=evidence,
         references=reference_probabilities(alone, on_account, base_rates),
         base_rates=base_rates,
-        is_known_place=is_known_place(evidence, alone.shape[0]),
     )
-    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity)
+    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity, is_known_place(evidence, alone.shape[0]))
 
 
 def _centred(scores: NDArray[np.float32], new_labels: int) -> NDArray[np.float32]:

@@ -218,7 +218,7 @@ def _codes(places: pl.DataFrame, known: pl.DataFrame) -> dict[str, NDArray[np.in
 
 
 def _numbered(column: pl.DataFrame) -> NDArray[np.int64]:
-    """Number values in the order in which they come; four times as fast as ranking them."""
+    """Number values in the order in which they come, which is faster than ranking them."""
     values = column.unique(maintain_order=True).with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64))
     found: NDArray[np.int64] = column.join(values, on=column.columns, how="left", maintain_order="left")[
         "number"

@@ -1,8 +1,9 @@
 """Why this category and not that one: the exact parts of a score.
 
-A score is a sum (`category_model`), so its reasons are its terms and nothing is estimated. What n-grams say is divided
-among the words in which they stand, in proportion to the bytes that they cover, and so a person reads words. A label
-that the model was not fitted on is read like the class that the wording thinks least likely there; so are its words.
+A score is a sum (`category_model`), so its reasons are its terms and nothing is estimated. What n-grams and pairs of
+words say is divided among the words in which they stand, in proportion to the bytes that they cover, and so a person
+reads words. A label that the model was not fitted on is read like the class that each reading of the wording thinks
+least likely there; so are its words.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import polars as pl
 
-from app.ml.associations import find_words, look_up_words
+from app.ml.associations import find_words, weigh_words
 from app.ml.category_model import score_places
 from app.ml.evidence import LEVELS, SLOTS, evidence_values
-from app.ml.ngrams import find_ngrams
-from app.ml.single import look_up, read_one, weigh_ngrams
+from app.ml.ngrams import find_ngrams, look_up
+from app.ml.single import read_one, weigh_ngrams
 from app.ml.wording import crossed_features
 
 if TYPE_CHECKING:
@@ -171,9 +172,8 @@ def _parts(
     """Return the terms of one label's score, by kind and by what they are about."""
     wording, row = model.wording, place.row(0, named=True)
     read = read_one(wording, row["user_id"], row["account"], row["norm_desc"])
-    weights = model.pool.parts[int(scored.beliefs.is_known_place[0])] / model.temperature
-    alone_weight, account_weight, base_weight, associated_weight = weights
-    alone, on_account, base_rate, associated = scored.beliefs.parts[:, 0, :]
+    alone_weight, account_weight, associated_weight, base_weight = model.pool.parts / model.temperature
+    alone, on_account, associated, base_rate = scored.beliefs.parts[:, 0, :]
     fitted = len(model.classes)
     # A new label is read like the class that each reading thinks least likely.
     readings = (alone, on_account, associated)
@@ -209,18 +209,10 @@ def _ngrams_by_word(wording: Wording, text: str, weights: NDArray[np.float32]) -
 
 def _associations_by_word(wording: Wording, text: str, label: int) -> Iterator[tuple[str, float]]:
     """Yield words and what they, and the pairs that they are in, are worth by count."""
-    associations = wording.associations
     words = find_words(find_ngrams([text]))
-    position = np.unique(look_up_words(associations, words)[0])
-    said = {}
-    for fingerprint, start, end in zip(
-        associations.fingerprints[position].tolist(),
-        associations.starts[position].tolist(),
-        associations.starts[position + 1].tolist(),
-        strict=True,
-    ):
-        gain = associations.gains[start:end][associations.labels[start:end] == label].sum()
-        said[fingerprint] = float(gain) / position.size**0.5
+    gains = weigh_words(wording.associations, words)
+    of_label = gains.label == label
+    said = dict(zip(gains.fingerprint[of_label].tolist(), gains.value[of_label].tolist(), strict=True))
     yield from _by_word(text, words.start, words.length, words.fingerprint, said)
 
 

@@ -2,8 +2,7 @@
 
 A log-linear pool (Genest and Zidek 1986): scores are weighted sums, so each source's part of a score can be told. The
 weights maximise the likelihood of later months' labels given what was known before them, drawn towards a pool that
-believes the wording and hardly any count, as far as there is little to learn from. What the wording is worth depends on
-whether any label is known of the row's merchant or description: where there is none, it is all there is.
+believes the wording and hardly any count, as far as there is little to learn from.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ if TYPE_CHECKING:
 
     from app.ml.evidence import Evidence
 
-PARTS: Final = ("wording", "wording_on_account", "base_rate", "associations")
+PARTS: Final = ("wording", "wording_on_account", "associations", "base_rate")
 # Where the weights start, and what a quadratic penalty draws them to. Levels overlap, so little is enough for each.
-DEFAULT_PARTS: Final = (0.4, 0.4, 0.0, 0.2)
+DEFAULT_PARTS: Final = (0.4, 0.4, 0.2, 0.0)
 STARTING_EVIDENCE: Final = 0.05
 # What counts are worth in a ledger that is too small to learn that from: there, they are nearly all there is.
 UNLEARNT_EVIDENCE: Final = 0.2
-_CONVICTION: Final = 300.0
+_CONVICTION: Final = 100.0
 _MOST_STEPS: Final = 150
 # What the wording leaves to every category, in proportion to how common it is.
 _LEFT_TO_BASE: Final = 0.1
@@ -44,24 +43,17 @@ class Beliefs:
         evidence: Counts at the rows' places.
         references: Probabilities that the counts are compared with, shape (rows, categories).
         base_rates: Shape (categories,).
-        is_known_place: Whether any label is known of each row's merchant or description, shape (rows,).
     """
 
     parts: NDArray[np.floating]
     evidence: Evidence
     references: NDArray[np.floating]
     base_rates: NDArray[np.float64]
-    is_known_place: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class PoolWeights:
-    """How much each source is worth.
-
-    Attributes:
-        parts: Weights of PARTS, at strange places and at known ones, shape (2, parts).
-        evidence: Shape (PARAMETERS,).
-    """
+    """Weights of PARTS, shape (parts,), and of evidence, shape (PARAMETERS,)."""
 
     parts: NDArray[np.float64]
     evidence: NDArray[np.float64]
@@ -69,13 +61,15 @@ class PoolWeights:
 
 def default_weights() -> PoolWeights:
     """Return the pool for where there is too little to learn one from."""
-    return PoolWeights(np.tile(DEFAULT_PARTS, (2, 1)), np.full(PARAMETERS, UNLEARNT_EVIDENCE))
+    return PoolWeights(np.array(DEFAULT_PARTS), np.full(PARAMETERS, UNLEARNT_EVIDENCE))
 
 
 def reference_probabilities(
     wording: NDArray[np.floating], on_account: NDArray[np.floating], base_rates: NDArray[np.float64]
 ) -> NDArray[np.floating]:
-    """Put the two readings of the wording together, and leave something to every category.
+    """Put the two linear readings of the wording together, and leave something to every category.
+
+    Associations are left out: they count labels as evidence does, and are no probabilities.
 
     Args:
         wording: Scores, shape (rows, categories).
@@ -91,7 +85,9 @@ def reference_probabilities(
 def pool_scores(beliefs: Beliefs, weights: PoolWeights) -> NDArray[np.float64]:
     """Weigh all that is believed into scores, shape (rows, categories)."""
     _, rows, categories = beliefs.parts.shape
-    scores = _weigh_parts(beliefs, weights.parts)
+    scores = np.zeros((rows, categories))
+    for weight, part in zip(weights.parts.tolist(), beliefs.parts, strict=True):
+        scores += weight * part
     entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
     cell = (beliefs.evidence.row * categories + beliefs.evidence.label)[entry]
     counted = np.bincount(cell, weights.evidence[parameter] * value, minlength=rows * categories)
@@ -107,18 +103,18 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
         truth: The labels' indices, shape (rows,).
         importance: Each row's weight, shape (rows,), about 1.
     """
-    _, rows, categories = beliefs.parts.shape
+    count, rows, categories = beliefs.parts.shape
+    # In double precision: of a loss that moves in steps there is no gradient.
+    dense = beliefs.parts.reshape(count, rows * categories).astype(np.float64)
     entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
     cell = (beliefs.evidence.row * categories + beliefs.evidence.label)[entry]
     sparse = sp.csr_matrix((value, (cell, parameter)), shape=(rows * categories, PARAMETERS))
     transposed = sparse.T.tocsr()
-    start = np.concatenate([*[DEFAULT_PARTS] * 2, np.full(PARAMETERS, STARTING_EVIDENCE)])
-    count = 2 * len(PARTS)
-    is_of_place = np.stack([~beliefs.is_known_place, beliefs.is_known_place]).astype(np.float64)
+    start = np.concatenate([DEFAULT_PARTS, np.full(PARAMETERS, STARTING_EVIDENCE)])
     right = np.arange(rows) * categories + truth
 
     def loss_and_gradient(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        flat = _weigh_parts(beliefs, weights[:count].reshape(2, -1)).reshape(-1) + sparse @ weights[count:]
+        flat = np.einsum("p,pc->c", weights[:count], dense) + sparse @ weights[count:]
         scores = flat.reshape(rows, categories)
         scores -= scores.max(axis=1, keepdims=True)
         residual = np.exp(scores)
@@ -127,9 +123,8 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
         residual *= (importance / sums)[:, None]
         residual = residual.reshape(-1)
         residual[right] -= importance
-        by_row = np.einsum("prc,rc->rp", beliefs.parts, residual.reshape(rows, categories))
         pull = _CONVICTION * (weights - start)
-        gradient = np.concatenate([(is_of_place @ by_row).reshape(-1), transposed @ residual]) + pull
+        gradient = np.concatenate([np.einsum("pc,c->p", dense, residual), transposed @ residual]) + pull
         return float(loss + pull @ (weights - start) / 2), gradient
 
     # No count may speak against its own category.
@@ -137,13 +132,4 @@ def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.
     fitted = minimize(
         loss_and_gradient, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _MOST_STEPS}
     )
-    return PoolWeights(fitted.x[:count].reshape(2, -1), fitted.x[count:])
-
-
-def _weigh_parts(beliefs: Beliefs, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add up parts, each by its weight at the kind of place that a row is at; shape (rows, categories)."""
-    of_row = weights[beliefs.is_known_place.astype(np.intp)].astype(beliefs.parts.dtype)
-    weighed = np.zeros(beliefs.parts.shape[1:])
-    for number, part in enumerate(beliefs.parts):
-        weighed += of_row[:, number : number + 1] * part
-    return weighed
+    return PoolWeights(fitted.x[:count], fitted.x[count:])

@@ -109,6 +109,16 @@ def to_matrix(found: Ngrams, texts: int) -> sp.csr_matrix:
     return matrix
 
 
+def look_up(asked: NDArray[np.integer], learnt: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the positions among ascending columns or fingerprints of those that are there; say which these are."""
+    # Of one type: else all that was learnt would be cast for each row.
+    position = np.searchsorted(learnt, asked.astype(learnt.dtype))
+    is_learnt = np.zeros(asked.size, dtype=bool)
+    within = position < learnt.size
+    is_learnt[within] = learnt[position[within]] == asked[within]
+    return position[is_learnt], is_learnt
+
+
 _KEPT_POWERS: Final = 4096
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from app.ml.category_model import CategoryModel
     from app.ml.evidence import KnownLabels
 
-# Places times labels: some 60 bytes each, whatever the number of rows.
+# However many rows there are, memory holds what belongs to so many places, with n-grams and counts of some 10 KB each,
+# and to so many pairs of a place and a label, of some 60 bytes each.
+_PLACES_AT_ONCE: Final = 40_000
 _CELLS_AT_ONCE: Final = 4_000_000
 
 
@@ -46,7 +48,7 @@ def predict(model: CategoryModel, rows: pl.DataFrame, known: pl.DataFrame, *, by
             pl.DataFrame(schema=_PREDICTED | {"row": pl.Int64()}),
             *(
                 _predict_some(model, rows["label"], number, part, prepared, labels)
-                for part in distinct.iter_slices(max(_CELLS_AT_ONCE // len(labels), 1))
+                for part in distinct.iter_slices(min(_PLACES_AT_ONCE, max(_CELLS_AT_ONCE // len(labels), 1)))
             ),
         ]
     )

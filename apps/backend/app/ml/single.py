@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.ml.associations import find_words, look_up_words
+from app.ml.associations import find_words, weigh_words
 from app.ml.category_model import weigh_readings
-from app.ml.ngrams import find_ngrams
+from app.ml.ngrams import find_ngrams, look_up
 from app.ml.wording import WordingScores, crossed_features, measure_familiarity
 
 if TYPE_CHECKING:
@@ -80,20 +80,9 @@ def read_one(wording: Wording, user_id: int, account: str, norm_desc: str) -> Wo
     alone = ngrams.score(wording.alone) + wording.alone_bias
     on_account = ngrams.score(wording.on_account[:size]) + wording.on_account_bias
     on_account += crossed.score(wording.on_account[size:])
-    familiarity = measure_familiarity(wording, found, 1)
-    return WordingScores(alone[None], on_account[None], associate_words(wording, found)[None], familiarity)
-
-
-def associate_words(wording: Wording, found: Ngrams) -> NDArray[np.float32]:
-    """Add up what one text's words are worth by count, shape (classes,)."""
-    associations, classes = wording.associations, wording.alone_bias.size
-    position = np.unique(look_up_words(associations, find_words(found))[0])
-    said = np.zeros(classes, dtype=np.float32)
-    starts, ends = associations.starts[position].tolist(), associations.starts[position + 1].tolist()
-    for start, end in zip(starts, ends, strict=True):
-        # A word has each label once.
-        said[associations.labels[start:end]] += associations.gains[start:end]
-    return said / np.float32(max(position.size, 1) ** 0.5)
+    gains = weigh_words(wording.associations, find_words(found))
+    associated = np.bincount(gains.label, gains.value, minlength=alone.size).astype(np.float32)
+    return WordingScores(alone[None], on_account[None], associated[None], measure_familiarity(wording, found, 1))
 
 
 def weigh_ngrams(wording: Wording, found: Ngrams) -> Weighed:
@@ -114,13 +103,3 @@ def weigh_crossed(wording: Wording, user_id: int, account: str, norm_desc: str) 
     value = np.bincount(number, [value for _, value in features]).astype(np.float32)
     position, is_learnt = look_up(columns, wording.crossed_columns)
     return Weighed(position, value[is_learnt])
-
-
-def look_up(columns: NDArray[np.int64], learnt: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the positions of those columns that were learnt from, and say which these are."""
-    # Of one type: else all that was learnt would be cast for each row.
-    position = np.searchsorted(learnt, columns.astype(learnt.dtype))
-    is_learnt = np.zeros(columns.size, dtype=bool)
-    within = position < learnt.size
-    is_learnt[within] = learnt[position[within]] == columns[within]
-    return position[is_learnt], is_learnt

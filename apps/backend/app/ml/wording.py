@@ -1,4 +1,4 @@
-"""What a description's words say: two linear readings of hashed n-grams, and counts of whole words.
+"""What a description's words say: three readings, two of hashed n-grams and one that counts whole words.
 
 The first reading is learnt from distinct descriptions, whatever account they are on, and so carries over to accounts
 that are new. The second is learnt from distinct pairs of account and description and has features of the account and of
@@ -35,13 +35,13 @@ _EPOCHS_ALONE: Final = 10
 _EPOCHS_ON_ACCOUNT: Final = 5
 _ACCOUNT: Final = 0.7
 _CROSSED: Final = 0.5
-# A category of a k-th of the labels is learnt from as if each of its labels were k to the power of this.
+# Labels of a class that a k-th of the average class's strings have count k to the power of this.
 _RARE_CLASS_WEIGHT: Final = 0.3
 
 
 @dataclass(frozen=True)
 class Wording:
-    """Weights of both readings, over the n-grams that were learnt from.
+    """Weights of both linear readings, over the n-grams that were learnt from, and counts of words.
 
     Attributes:
         columns: Hashed columns of the n-grams, ascending, shape (n-grams,).
@@ -88,7 +88,7 @@ class WordingScores:
 def fit_wording(
     places: pl.DataFrame, labels: NDArray[np.int64], weights: NDArray[np.float64], classes: int, *, seed: int
 ) -> Wording:
-    """Learn both readings.
+    """Learn both linear readings, and count words.
 
     Args:
         places: user_id, account and norm_desc of labelled rows.
@@ -105,12 +105,12 @@ def fit_wording(
     rarest = float(np.log((1 + matrix.shape[0]) / 2) + 1)
     ngrams = _weighed(matrix, columns, idf.astype(np.float32), rarest)
     shares, importance = _label_shares(description, labels, weights, len(descriptions), classes)
-    alone = fit_softmax(ngrams, *_raise_rare_classes(shares, importance), epochs=_EPOCHS_ALONE, seed=seed)
+    alone = fit_softmax(ngrams, *raise_rare_classes(shares, importance), epochs=_EPOCHS_ALONE, seed=seed)
     crossed = _crossed(keyed)
     shared = np.bincount(crossed.indices, minlength=crossed.shape[1])
     crossed_columns = np.flatnonzero(shared >= _FEWEST_DESCRIPTIONS)
     both = sp.hstack([ngrams[keyed["description"].to_numpy()], crossed[:, crossed_columns]]).tocsr()
-    of_pairs = _raise_rare_classes(*_label_shares(pair, labels, weights, keyed.height, classes))
+    of_pairs = raise_rare_classes(*_label_shares(pair, labels, weights, keyed.height, classes))
     on_account = fit_softmax(both, *of_pairs, epochs=_EPOCHS_ON_ACCOUNT, seed=seed)
     return Wording(
         columns=columns.astype(np.int32),
@@ -229,10 +229,18 @@ def _label_shares(
     return (table / totals[:, None]).astype(np.float32), np.sqrt(totals)
 
 
-def _raise_rare_classes(
+def raise_rare_classes(
     shares: NDArray[np.float32], importance: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Let labels of rare classes count more, so that these are learnt too; the pool knows how common they are."""
+    """Let labels of rare classes count more, so that these are learnt too.
+
+    Args:
+        shares: How each string's labels divide among the classes, shape (strings, classes).
+        importance: Of each string, shape (strings,).
+
+    Returns:
+        The same two, with each class weighed.
+    """
     frequency = (importance[:, None] * shares).sum(axis=0) + 1
     weighed = shares * (frequency / frequency.mean()) ** -_RARE_CLASS_WEIGHT
     totals = weighed.sum(axis=1)

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 SAMPLE_SEED: Final = 7
 EXAMPLES: Final = 8
 SUGGESTION_EXAMPLES: Final = 6
-NOT_WRITTEN: Final = frozenset({"examples", "suggestion_examples", "token", "model_missing"})
+NOT_WRITTEN: Final = frozenset({"user", "examples", "suggestion_examples", "token", "model_missing"})
 TRAINING_SEED: Final = 7
 
 
@@ -71,14 +71,16 @@ class DemoReport:
     """What the loop did.
 
     Attributes:
+        user: Whose ledger it is.
         model: None where there is too little to train on, and `model_missing` says so.
         token: A bearer token of the demo's user, told once, when the user is made; None afterwards. All but this, the
-            examples and `model_missing` is in build/demo.json under the same keys.
+            user, the examples and `model_missing` is in build/demo.json under the same keys.
         examples: A few training rows.
         suggestion_examples: A few suggestions: description, category, confidence and reason.
     """
 
     name: str
+    user: str
     ingest: dict[str, int]
     labels: dict[str, int]
     features: int
@@ -137,6 +139,7 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
     report = DemoReport(
         name=name,
+        user=user,
         ingest=counts,
         **_outcome(user_id),
         suggestions=suggestions,

@@ -108,6 +108,18 @@ def test_evaluate_prints_intervals_and_writes_a_report_with_mistakes(taught: Led
     assert "ALDI 0041 LEEDS" in page.read_text(), "the costliest mistake is on the page"
 
 
+def test_evaluate_holds_models_to_the_error_that_the_installation_tolerates(
+    taught: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert taught
+    monkeypatch.setenv("LM_TARGET_ERROR", "0.03")
+    get_settings.cache_clear()
+    printed("evaluate", "--months", "2")
+    get_settings.cache_clear()
+    figures = json.loads((get_settings().build_dir / "evaluation.json").read_text())
+    assert figures["auto_apply"]["target_error"] == 0.03
+
+
 def test_evaluate_quotes_mistakes_of_one_s_own_alone_where_categories_are_shared(
     taught: Ledger, ledger_of: Callable[[str], Ledger]
 ) -> None:

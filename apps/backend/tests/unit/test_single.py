@@ -35,5 +35,5 @@ def test_one_row_is_scored_as_a_frame_of_rows_is(
         scored = score_one(sample_model, row["user_id"], row["account"], row["norm_desc"], evidence, known.label_count)
         np.testing.assert_allclose(scored.scores[0], expected.scores[number], rtol=0, atol=1e-5)
         assert scored.familiarity[0] == pytest.approx(expected.familiarity[number], abs=1e-5)
-        assert scored.beliefs.is_known_place[0] == expected.beliefs.is_known_place[number]
+        assert scored.is_known_place[0] == expected.is_known_place[number]
         assert scored.is_familiar[0] == expected.is_familiar[number]

@@ -12,7 +12,7 @@ import pytest
 
 from app.ml.ngrams import ngram_matrix
 from app.ml.softmax_regression import fit_softmax, softmax
-from app.ml.wording import Wording, crossed_features, fit_wording, read_wording
+from app.ml.wording import Wording, crossed_features, fit_wording, raise_rare_classes, read_wording
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +99,17 @@ def test_a_description_that_occurs_often_is_one_string_whose_importance_grows_wi
     )
     assert apart.columns.size < 3
     assert 3 < apart.alone_bias[GROCERIES] - apart.alone_bias[FUEL] < 5
+
+
+def test_labels_of_rare_classes_count_more_by_how_rare_they_are() -> None:
+    shares = np.array([[1, 0], [1, 0], [1, 0], [0.5, 0.5]], dtype=np.float32)
+    importance = np.array([4.0, 2.0, 1.0, 2.0])
+    raised, weighed = raise_rare_classes(shares, importance)
+    # Nine labels of one class and two of the other, with the one that each is given.
+    common, rare = (9 / 5.5) ** -0.3, (2 / 5.5) ** -0.3
+    assert weighed == pytest.approx([4 * common, 2 * common, common, common + rare])
+    assert raised.sum(axis=1) == pytest.approx(1)
+    assert raised[3] == pytest.approx([common / (common + rare), rare / (common + rare)])
 
 
 def test_ngrams_of_one_description_alone_are_left_out(wording: Wording) -> None:
