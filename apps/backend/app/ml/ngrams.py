@@ -23,7 +23,7 @@ HASH_BITS: Final = 17
 CHARACTERS: Final = (2, 3, 4, 5)
 _WORDS: Final = (1, 2)
 _SPACE: Final = 32
-_WORDS_OF_EACH_KIND: Final = np.array([0] * len(CHARACTERS) + list(_WORDS), dtype=np.int8)
+_WORDS_OF_EACH_KIND: Final = np.array([0, *_WORDS], dtype=np.int8)
 
 _MULTIPLIER: Final = 0x9E3779B97F4A7C15
 _INVERSE: Final = pow(_MULTIPLIER, -1, 2**64)
@@ -65,12 +65,9 @@ def find_ngrams(texts: Sequence[str]) -> Ngrams:
     powers, inverses = _powers(content.size + 1)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum((content + np.uint64(1)) * powers[:-1], dtype=np.uint64)])
     row_of = np.repeat(np.arange(len(padded)), lengths)
-    begins, ends = [], []
-    for length in CHARACTERS:
-        begin = np.arange(content.size - length + 1)
-        begin = begin[row_of[begin] == row_of[begin + length - 1]]
-        begins.append(begin)
-        ends.append(begin + length)
+    begin, end = _byte_runs(content.size)
+    within = row_of[begin] == row_of[end - 1]
+    begins, ends = [begin[within]], [end[within]]
     spaces = np.flatnonzero(content == _SPACE)
     for words in _WORDS:
         begin, end = spaces[:-words], spaces[words:]
@@ -119,12 +116,30 @@ def look_up(asked: NDArray[np.integer], learnt: NDArray[np.integer]) -> tuple[ND
     return position[is_learnt], is_learnt
 
 
+# A single string is not to wait for what is the same for all.
 _KEPT_POWERS: Final = 4096
+_KEPT_RUNS: Final = 256
+
+
+def _byte_runs(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where runs of each length begin and end in so many bytes, the shortest runs first."""
+    return _runs_of_few(size) if size <= _KEPT_RUNS else _all_runs(size)
+
+
+@cache
+def _runs_of_few(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return _all_runs(size)
+
+
+def _all_runs(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    begins = [np.arange(max(size - length + 1, 0)) for length in CHARACTERS]
+    ends = [begin + length for begin, length in zip(begins, CHARACTERS, strict=True)]
+    return np.concatenate(begins), np.concatenate(ends)
 
 
 def _powers(size: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return powers of the multiplier and of its inverse modulo 2^64, from the zeroth."""
-    if size <= _KEPT_POWERS:  # a single string is not to wait for them
+    if size <= _KEPT_POWERS:
         powers, inverses = _few_powers()
         return powers[:size], inverses[:size]
     return _compute_powers(size)
