@@ -18,7 +18,7 @@ from app.ml.associations import Associations
 from app.ml.builtin_knowledge import builtin_categories
 from app.ml.evidence import KnownLabels, count_weights, day_numbers, gather_evidence, is_known_place, place_columns
 from app.ml.features import FEATURE_VERSION
-from app.ml.mixing import Beliefs, PoolWeights, pool_scores, reference_probabilities
+from app.ml.mixing import PARTS, Beliefs, PoolWeights, pool_scores, reference_probabilities
 from app.ml.softmax_regression import softmax
 from app.ml.wording import Wording, read_wording
 
@@ -264,9 +264,11 @@ def weigh_readings(
     if new_labels:
         base_rates = np.append(base_rates, np.full(new_labels, base_rates.min()))
         base_rates /= base_rates.sum()
-    common = np.log(base_rates).astype(np.float32)
+    parts = np.empty((len(PARTS), *alone.shape), dtype=np.float32)
+    for part, said in zip(parts, (alone, on_account, associated, np.log(base_rates)), strict=True):
+        part[:] = said
     beliefs = Beliefs(
-        parts=np.stack([alone, on_account, associated, np.broadcast_to(common, alone.shape)]),
+        parts=parts,
         evidence=evidence,
         references=reference_probabilities(alone, on_account, base_rates),
         base_rates=base_rates,

@@ -108,11 +108,12 @@ def to_matrix(found: Ngrams, texts: int) -> sp.csr_matrix:
 
 def look_up(asked: NDArray[np.integer], learnt: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return the positions among ascending columns or fingerprints of those that are there; say which these are."""
+    if not learnt.size:
+        return np.zeros(0, np.int64), np.zeros(asked.size, dtype=bool)
     # Of one type: else all that was learnt would be cast for each row.
-    position = np.searchsorted(learnt, asked.astype(learnt.dtype))
-    is_learnt = np.zeros(asked.size, dtype=bool)
-    within = position < learnt.size
-    is_learnt[within] = learnt[position[within]] == asked[within]
+    sought = asked.astype(learnt.dtype, copy=False)
+    position = np.minimum(np.searchsorted(learnt, sought), learnt.size - 1)
+    is_learnt: NDArray[np.bool_] = learnt[position] == sought
     return position[is_learnt], is_learnt
 
 

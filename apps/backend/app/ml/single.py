@@ -97,9 +97,10 @@ def weigh_ngrams(wording: Wording, found: Ngrams) -> Weighed:
 
 def weigh_crossed(wording: Wording, user_id: int, account: str, norm_desc: str) -> Weighed:
     """Weigh one row's features of its account and of the words on it."""
-    features = crossed_features(user_id, account, norm_desc)
-    columns, number = np.unique([column for column, _ in features], return_inverse=True)
-    # A word that occurs twice counts twice.
-    value = np.bincount(number, [value for _, value in features]).astype(np.float32)
-    position, is_learnt = look_up(columns, wording.crossed_columns)
-    return Weighed(position, value[is_learnt])
+    values: dict[int, float] = {}
+    for column, value in crossed_features(user_id, account, norm_desc):
+        # A word that occurs twice counts twice.
+        values[column] = values.get(column, 0.0) + value
+    columns = sorted(values)
+    position, is_learnt = look_up(np.array(columns), wording.crossed_columns)
+    return Weighed(position, np.array([values[column] for column in columns], dtype=np.float32)[is_learnt])

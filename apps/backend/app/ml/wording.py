@@ -17,7 +17,7 @@ import polars as pl
 import scipy.sparse as sp
 
 from app.ml.associations import Associations, find_words, fit_associations, read_associations
-from app.ml.ngrams import find_ngrams, to_matrix
+from app.ml.ngrams import find_ngrams, look_up, to_matrix
 from app.ml.softmax_regression import fit_softmax
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ def measure_familiarity(wording: Wording, found: Ngrams, texts: int) -> NDArray[
     """
     is_long = found.length >= LONG_NGRAM
     row, fingerprint = found.row[is_long], found.fingerprint[is_long]
-    position = np.searchsorted(wording.fingerprints, fingerprint).clip(max=max(wording.fingerprints.size - 1, 0))
-    is_known = wording.fingerprints[position] == fingerprint if wording.fingerprints.size else np.zeros(row.size, bool)
+    _, is_known = look_up(fingerprint, wording.fingerprints)
     known = np.bincount(row, is_known, minlength=texts)
     share: NDArray[np.float32] = (known / np.bincount(row, minlength=texts).clip(min=1)).astype(np.float32)
     return share
