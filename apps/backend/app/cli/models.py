@@ -123,7 +123,7 @@ def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
             f"{row.as_of:%Y-%m-%d}" if row.as_of else "",
             f"{row.train_size:,}" if row.train_size is not None else "",
             _ratio(row.accuracy),
-            _ratio(row.f1_macro),
+            f"{row.f1_macro:.3f}" if row.f1_macro is not None else "",
             _one_line(row.recipe),
         )
     return table
@@ -174,6 +174,9 @@ def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
 def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
     table = Table("when", "decision", "version", "instead of", "by", "why")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    # A narrow terminal is to show all of the reason.
+    table.columns[-1].overflow = "fold"
+    table.columns[-1].min_width = 24
     for each in decisions:
         table.add_row(
             f"{each.created_at:%Y-%m-%d %H:%M}",
