@@ -176,7 +176,6 @@ def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     # A narrow terminal is to show all of the reason.
     table.columns[-1].overflow = "fold"
-    table.columns[-1].min_width = 24
     for each in decisions:
         table.add_row(
             f"{each.created_at:%Y-%m-%d %H:%M}",
