@@ -101,7 +101,8 @@ def draw_risk_coverage(curve: Sequence[RiskPoint], applied: AutoApplyScores, nam
         axes.set(xlabel="share answered, the surest first", ylabel="share of those that is wrong", xlim=(0, 1.01))
         axes.set_ylim(bottom=0)
         _percent_axes(axes, "xy")
-        axes.legend(loc="upper left")
+        # Above the picture: within it the legend would hide the line of what may be wrong.
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         return _svg(figure, name)
 
 
