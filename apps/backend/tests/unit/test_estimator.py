@@ -120,6 +120,19 @@ def test_the_order_of_rows_within_a_day_changes_what_is_said_by_rounding_alone(
     assert top(other, later, rows) == top(sample_model, later, rows)
 
 
+def test_the_first_label_at_a_strange_place_never_lowers_what_it_confirms(
+    sample_rows: pl.DataFrame, sample_model: CategoryModel
+) -> None:
+    known = sample_rows.head(2_000)
+    for number, row in enumerate(sample_rows[2_000:2_300:10].iter_slices(1)):
+        strange = row.with_columns(merchant=pl.lit(f"strange {number}"), norm_desc=pl.col("norm_desc") + f" {number}x")
+        before = softmax(scores(sample_model, strange, known))[0]
+        (label,) = top(sample_model, strange, known)
+        told = pl.concat([known, labelled(strange, label, known["date"][-1], source="import").select(known.columns)])
+        after = softmax(scores(sample_model, strange, told))[0]
+        assert after[before.argmax()] > before.max()
+
+
 def test_rows_after_the_last_change_nothing_that_was_learnt_before(sample_rows: pl.DataFrame) -> None:
     rows = sample_rows.head(1_500)
     shuffled = sample_rows.with_columns(
