@@ -68,7 +68,7 @@ def with_interval(figure: Interval) -> str:
 
 def coverage_of(applied: AutoApplyScores) -> str:
     """Write how much is applied without asking."""
-    return with_interval(applied.coverage) if applied.coverage.value else "nothing: too little proves it"
+    return with_interval(applied.coverage) if applied.coverage.value else "nothing: none is sure enough"
 
 
 def _document(outcome: TrainingOutcome) -> dict[str, Any]:

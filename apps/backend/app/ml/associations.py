@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import scipy.sparse as sp
 
-from app.ml.ngrams import look_up
+from app.ml.ngrams import look_up, ones_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,14 +92,14 @@ def find_words(found: Ngrams) -> Words:
 
 
 def fit_associations(words: Words, shares: NDArray[np.floating]) -> Associations:
-    """Count.
+    """Count which categories words occur with.
 
     Args:
         words: Of distinct descriptions.
         shares: How each description's labels divide among the categories, shape (descriptions, categories).
     """
     fingerprints, position = np.unique(words.fingerprint, return_inverse=True)
-    occurs = _matrix(words.row, position, (shares.shape[0], fingerprints.size))
+    occurs = ones_matrix(words.row, position, (shares.shape[0], fingerprints.size))
     counts = (occurs.T @ sp.csr_matrix(shares.astype(np.float64))).tocsr()
     counts.sort_indices()
     base_rates = shares.sum(axis=0, dtype=np.float64) + 0.5
@@ -127,7 +127,7 @@ def read_associations(associations: Associations, words: Words, texts: int, cate
         Shape (texts, categories).
     """
     position, is_known = look_up(words.fingerprint, associations.fingerprints)
-    occurs = _matrix(words.row[is_known], position, (texts, associations.fingerprints.size))
+    occurs = ones_matrix(words.row[is_known], position, (texts, associations.fingerprints.size))
     known = np.diff(occurs.indptr).clip(min=1)
     occurs.data /= np.repeat(np.sqrt(known), np.diff(occurs.indptr)).astype(np.float32)
     table = sp.csr_matrix(
@@ -147,11 +147,3 @@ def weigh_words(associations: Associations, words: Words) -> Gains:
     value = associations.gains[entry] / np.float32(max(position.size, 1) ** 0.5)
     fingerprint = np.repeat(associations.fingerprints[position], widths)
     return Gains(fingerprint, associations.labels[entry], value)
-
-
-def _matrix(row: NDArray[np.int64], position: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
-    """Put a one where a text has a word, once or several times."""
-    matrix = sp.csr_matrix((np.ones(row.size, dtype=np.float32), (row, position)), shape=shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix

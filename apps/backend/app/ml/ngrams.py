@@ -99,8 +99,12 @@ def ngram_matrix(texts: Sequence[str]) -> sp.csr_matrix:
 
 def to_matrix(found: Ngrams, texts: int) -> sp.csr_matrix:
     """Put a one at each column that a text has."""
-    ones = np.ones(found.row.size, dtype=np.float32)
-    matrix = sp.csr_matrix((ones, (found.row, found.column)), shape=(texts, 1 << HASH_BITS))
+    return ones_matrix(found.row, found.column, (texts, 1 << HASH_BITS))
+
+
+def ones_matrix(row: NDArray[np.int64], column: NDArray[np.int64], shape: tuple[int, int]) -> sp.csr_matrix:
+    """Put a one, float32, at each place that is named, once or several times."""
+    matrix = sp.csr_matrix((np.ones(row.size, dtype=np.float32), (row, column)), shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
