@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -18,7 +18,6 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Session
 
 from app import embedded_postgres
@@ -26,7 +25,7 @@ from app.config import get_settings
 from app.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy.orm import SessionTransaction
 
@@ -34,7 +33,6 @@ Role = Literal["admin", "jobs", "app"]
 
 TENANT_SETTING: Final = "lm.user_id"
 MINIMUM_SERVER_VERSION: Final = 15
-COPY_BYTES: Final = 1 << 20
 
 
 class Base(DeclarativeBase):
@@ -102,18 +100,6 @@ def get_engine(role: Role) -> Engine:
     return create_engine(database_url(role), pool_pre_ping=True)
 
 
-@lru_cache
-def get_async_engine() -> AsyncEngine:
-    """Return the process's pool for requests that wait without a thread."""
-    return create_async_engine(database_url("app"), pool_pre_ping=True, pool_size=10, max_overflow=10)
-
-
-async def close_async_engine() -> None:
-    """Close the pool of the event loop that is about to end; its connections serve no other loop."""
-    await get_async_engine().dispose()
-    get_async_engine.cache_clear()
-
-
 def forget_engines() -> None:
     """Close the pools, so that the next use reads the settings again (tests, forks)."""
     if get_engine.cache_info().currsize:
@@ -138,13 +124,6 @@ def _name_the_tenant(session: Session, _transaction: SessionTransaction, connect
 def session_for_user(user_id: int) -> Iterator[Session]:
     """Open a transaction that sees and changes one user's rows; commit unless it raises."""
     with Session(get_engine("app"), info={"user_id": user_id}) as session, session.begin():
-        yield session
-
-
-@asynccontextmanager
-async def async_session_for_user(user_id: int) -> AsyncIterator[AsyncSession]:
-    """Open the same without holding a thread."""
-    async with AsyncSession(get_async_engine(), info={"user_id": user_id}) as session, session.begin():
         yield session
 
 

@@ -27,8 +27,9 @@ from app.api.body_limits import limit_bodies
 from app.api.http_metrics import count_requests
 from app.api.openapi import RESPONSES, describe
 from app.api.request_log import log_requests
-from app.db import close_async_engine
+from app.request_pool import close_request_pool
 from app.services import installation, rate_limit
+from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,8 +40,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     prepared = await run_in_threadpool(installation.prepare_installation)
     app.state.revision = prepared.revision
     await run_in_threadpool(installation.ensure_local_user)
+    await run_in_threadpool(SERVER.start)
     yield
-    await close_async_engine()
+    await run_in_threadpool(SERVER.stop)
+    await close_request_pool()
     rate_limit.close()
 
 
@@ -59,13 +62,14 @@ def create_app() -> FastAPI:
     )
     # The framework's own way to change the description.
     app.openapi = describe(app)  # type: ignore[method-assign]
+    # Routes are tried one after the other: what is asked most comes first.
     for router in (
+        suggestions.router,
         ingest.router,
         features.router,
         users.router,
         operations.router,
         rules.router,
-        suggestions.router,
         categories.router,
         transactions.router,
         labels.router,

@@ -201,10 +201,18 @@ class LabelEvent(Base):
 
     There is no foreign key: the removal that a cascade causes is an event like any other. A null label is a
     removal.
+
+    Attributes:
+        written_in: Number of the database's transaction that wrote it; 0 for what is old.
     """
 
     __tablename__ = "label_events"
-    __table_args__ = (Index(None, "txn_id", "id"), Index(None, "user_id", "id"), Index(None, "known_at"))
+    __table_args__ = (
+        Index(None, "txn_id", "id"),
+        Index(None, "user_id", "id"),
+        Index(None, "known_at"),
+        Index(None, "user_id", "written_in"),
+    )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
     txn_id: Mapped[int] = mapped_column(BigInteger)
@@ -213,6 +221,7 @@ class LabelEvent(Base):
     source: Mapped[str | None] = mapped_column(Text)
     known_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
     assumed_known_at: Mapped[dt.datetime | None] = mapped_column(TIMESTAMPTZ)
+    written_in: Mapped[int] = mapped_column(BigInteger, server_default=text("pg_current_xact_id()::text::bigint"))
 
 
 class Category(Base):
@@ -351,12 +360,23 @@ class SuggestionEvent(Base):
     """One suggestion: what was offered for a transaction, by which engine, and what it was computed from.
 
     There is no foreign key to the transaction: a suggestion outlives it.
+
+    Attributes:
+        served_event_id: Of what a challenger would have suggested: the suggestion that was made instead.
     """
 
     __tablename__ = "suggestion_events"
     __table_args__ = (
         CheckConstraint("mode IN ('heuristic', 'model', 'auto')", name="mode"),
         CheckConstraint("source IN ('rule', 'model', 'shadow')", name="source"),
+        CheckConstraint("(served_event_id IS NOT NULL) = (source = 'shadow')", name="served_event_id"),
+        Index(
+            "uq_suggestion_events_served_event_id_model_version",
+            "served_event_id",
+            "model_version",
+            unique=True,
+            postgresql_where=text("served_event_id IS NOT NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -371,6 +391,7 @@ class SuggestionEvent(Base):
     experiment: Mapped[str | None] = mapped_column(Text)
     arm: Mapped[str | None] = mapped_column(Text)
     propensity: Mapped[float | None]
+    served_event_id: Mapped[int | None] = mapped_column(ForeignKey("suggestion_events.id", ondelete="CASCADE"))
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now(), index=True)
 
 

@@ -8,17 +8,16 @@ import re
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Depends, Request
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from app.config import get_settings
-from app.db import async_session_for_user, session_for_user
+from app.db import session_for_user
 from app.errors import Forbidden, NotSignedIn
 from app.services.credentials import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 SESSION_COOKIE: Final = "lm_session"
 
@@ -122,11 +121,5 @@ def _session(user_id: ActingUser) -> Iterator[Session]:
         yield session
 
 
-async def _async_session(user_id: ActingUser) -> AsyncIterator[AsyncSession]:
-    async with async_session_for_user(user_id) as session:
-        yield session
-
-
 # Ended before the answer is sent, so that a commit which fails is never answered with success.
 UserSession = Annotated[Session, Depends(_session, scope="function")]
-AsyncUserSession = Annotated[AsyncSession, Depends(_async_session, scope="function")]

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from app.api.access import SESSION_COOKIE, bearer_token, comes_from_this_machine, ip_address, may_see_operations
 from app.config import get_settings
 from app.errors import Forbidden, NotSignedIn
-from app.services.credentials import Identity, identify, sole_user
+from app.services.credentials import NO_SUCH_CREDENTIAL, Identity, identify, recall, sole_user
 from app.services.rate_limit import spend
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 PUBLIC: Final = frozenset({("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/login")})
 # These answer whoever `may_see_operations`.
 OPERATIONS_PATHS: Final = frozenset({"/metrics", "/openapi.json", "/docs"})
+
+# These are asked often, and make sure in their own transaction that the token still is good.
+MAKES_SURE: Final = frozenset({("POST", "/suggestions")})
 
 _READING: Final = frozenset({"GET", "HEAD"})
 _MINUTE: Final = 60
@@ -82,9 +85,10 @@ async def _identity(connection: HTTPConnection, method: str) -> Identity:
     """Find out whom a request acts for. What it shows must be good: nothing else is tried then."""
     token = bearer_token(connection)
     if token is not None:
-        identity = await identify("token", token)
+        identity = recall("token", token) if (method, connection.scope["path"]) in MAKES_SURE else None
+        identity = identity or await identify("token", token)
         if identity is None:
-            raise NotSignedIn("The token is unknown, expired or revoked; make another with `lm token new`.")
+            raise NotSignedIn(NO_SUCH_CREDENTIAL)
         return identity
     cookie = connection.cookies.get(SESSION_COOKIE)
     if cookie is not None:

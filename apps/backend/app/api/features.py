@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, NaiveDatetime
 
-from app.api.access import ActingUser, AsyncUserSession
+from app.api.access import ActingUser, UserSession
 from app.api.fields import Day, PathId, Text
 from app.services.features import compute_features, read_features
 
@@ -58,9 +58,9 @@ class StoredFeatureVector(FeatureVector):
 
 
 @router.get("/{txn_id}")
-async def read(txn_id: PathId, session: AsyncUserSession) -> StoredFeatureVector:
+def read(txn_id: PathId, session: UserSession) -> StoredFeatureVector:
     """Read the features that were built when the transaction was ingested."""
-    return StoredFeatureVector.model_validate(await read_features(session, txn_id))
+    return StoredFeatureVector.model_validate(read_features(session, txn_id))
 
 
 @router.post("")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.access import ActingUser, UserSession
+from app.api.access import ActingUser, SignedIn, UserSession
 from app.api.fields import BodyId, CategoryName, PathId, Probability
 from app.services.feedback import answer_suggestion
 from app.services.heuristics import MOST_CANDIDATES
@@ -33,6 +33,8 @@ class SuggestionRequest(BaseModel):
 class CandidateAnswer(BaseModel):
     """A category that may be right: how probably, and why."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     label: str
     confidence: float
     reasons: list[str]
@@ -40,6 +42,8 @@ class CandidateAnswer(BaseModel):
 
 class SuggestionAnswer(BaseModel):
     """What is suggested for one transaction; where that is nothing, `abstention` says why."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     txn_id: int
     event_id: int
@@ -53,6 +57,7 @@ class SuggestionsAnswer(BaseModel):
     """Suggestions in the order asked for; `unknown` are ids of no transaction of the user's."""
 
     model_config = ConfigDict(
+        from_attributes=True,
         json_schema_extra={
             "examples": [
                 {
@@ -75,7 +80,7 @@ class SuggestionsAnswer(BaseModel):
                     "unknown": [4712],
                 }
             ]
-        }
+        },
     )
 
     suggestions: list[SuggestionAnswer]
@@ -106,17 +111,17 @@ class FeedbackAnswer(BaseModel):
 
 
 @router.post("")
-def create(request: SuggestionRequest, user_id: ActingUser, session: UserSession) -> SuggestionsAnswer:
+async def create(request: SuggestionRequest, identity: SignedIn) -> SuggestionsAnswer:
     """Suggest categories for transactions. Every suggestion is logged, also where it is to say nothing."""
-    made = suggest(
-        session,
-        user_id,
+    made = await suggest(
+        identity.user_id,
         request.txn_ids,
         mode=request.mode,
         top_k=request.top_k,
         min_confidence=request.min_confidence,
+        credential_id=identity.credential_id,
     )
-    return SuggestionsAnswer.model_validate(asdict(made))
+    return SuggestionsAnswer.model_validate(made)
 
 
 @router.post("/{event_id}/feedback")

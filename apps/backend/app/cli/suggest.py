@@ -12,7 +12,7 @@ from rich.table import Table
 from app.cli.output import results
 from app.cli.who import User, acting_user
 from app.db import session_for_user
-from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest
+from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest_now
 from app.services.transactions import TransactionFilter, TransactionRow, list_transactions
 
 WITHHELD = {"no_candidate": "nothing is known of it", "below_confidence": "not sure enough"}
@@ -31,7 +31,7 @@ def suggest_(
     user_id = acting_user(user)
     with session_for_user(user_id) as session:
         page = list_transactions(session, user_id, TransactionFilter(uncategorised=True), limit=limit)
-        made = suggest(session, user_id, [row.id for row in page.transactions], min_confidence=min_confidence)
+    made = suggest_now(user_id, [row.id for row in page.transactions], min_confidence=min_confidence)
     if as_json:
         results.print_json(json.dumps(asdict(made)), indent=None)
     elif not made.suggestions:

@@ -68,7 +68,7 @@ def builtin_categories(features: pl.DataFrame) -> pl.Series:
     """
     if features.height <= FEW_ROWS:
         few = features.select("norm_desc", "mcc", "channel", _IS_RECEIVED).iter_rows()
-        return pl.Series("builtin_category", [_category(*row) for row in few], dtype=pl.String)
+        return pl.Series("builtin_category", [builtin_category(*row) for row in few], dtype=pl.String)
     # The search is prepared anew for every chunk.
     rows = features.select("norm_desc", "mcc", "channel", _IS_RECEIVED).rechunk()
     received = rows["is_received"]
@@ -88,8 +88,8 @@ def builtin_categories(features: pl.DataFrame) -> pl.Series:
     ).to_series()
 
 
-def _category(norm_desc: str | None, mcc: str | None, channel: str | None, is_received: bool) -> str | None:  # noqa: FBT001 -- a row's column
-    """Say the same of one row."""
+def builtin_category(norm_desc: str | None, mcc: str | None, channel: str | None, is_received: bool) -> str | None:  # noqa: FBT001 -- a row's column
+    """Say the same of one row as `builtin_categories` of many."""
     if mcc in MCC_KEYS:
         return MCC_KEYS[mcc]
     if channel == "atm":

@@ -20,13 +20,15 @@ moves the next suggestion, and how a category that no model has seen can be sugg
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from math import log2
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from decimal import Decimal
 
     from numpy.typing import NDArray
 
@@ -56,8 +58,8 @@ SLOTS: Final = tuple((level, life) for level in LEVELS for life in HALF_LIVES)
 PARAMETERS: Final = len(SLOTS) * len(PIECES)
 
 # A sample weight of 0.5, an import's, is one label.
-_LABELS_PER_WEIGHT: Final = 2.0
-_LEAST: Final = 1e-3
+LABELS_PER_WEIGHT: Final = 2.0
+LEAST_COUNT: Final = 1e-3
 
 _FIRST_PARTICULAR_SLOT: Final = len(GENERAL) * len(HALF_LIVES)
 
@@ -117,6 +119,35 @@ def place_columns(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+class Place(NamedTuple):
+    """One row of `place_columns`, without a frame. Text that is missing is empty."""
+
+    user_id: int
+    account: str
+    merchant: str
+    norm_desc: str
+    builtin: str
+    first_word: str
+    amount_band: int
+
+
+def place_of(
+    user_id: int, account: str | None, merchant: str | None, norm_desc: str, builtin: str | None, amount: Decimal
+) -> Place:
+    """Say the same of one row as `place_columns`."""
+    number = float(amount)
+    band = min(max(round(log2(abs(number) + 0.01)), -1), 12)
+    return Place(
+        user_id=user_id,
+        account=account or "",
+        merchant=merchant or "",
+        norm_desc=norm_desc,
+        builtin=builtin or "",
+        first_word=norm_desc.partition(" ")[0],
+        amount_band=band * 2 + (number > 0),
+    )
+
+
 def day_numbers(dates: pl.Series) -> NDArray[np.int64]:
     """Number days through the years."""
     return dates.to_physical().cast(pl.Int64).to_numpy()
@@ -129,7 +160,7 @@ def month_starts(days: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def count_weights(sample_weights: pl.Series) -> NDArray[np.float64]:
     """Say how many labels each label counts as."""
-    return sample_weights.to_numpy() * _LABELS_PER_WEIGHT
+    return sample_weights.to_numpy() * LABELS_PER_WEIGHT
 
 
 def gather_evidence(places: pl.DataFrame, as_of: NDArray[np.int64], known: KnownLabels) -> Evidence:
@@ -269,6 +300,6 @@ class _LevelCounts:
                 state[life] *= 0.5 ** ((moment - clock) / days)
                 state[life] += np.bincount(self._pair[done:upto], arrived, minlength=self._labels.size)
                 count = state[life, entry]
-                kept = count > _LEAST
+                kept = count > LEAST_COUNT
                 yield row[kept], life, self._labels[entry[kept]], count[kept]
             done, clock = upto, moment

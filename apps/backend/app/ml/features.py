@@ -7,12 +7,16 @@ learnt, and a row's features depend on that row alone, whatever stands beside it
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 
 from app.ml import text_patterns
 from app.ml.merchants import extract_merchant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Raise it with every change that gives any row other features, word lists included.
 FEATURE_VERSION: Final = 1
@@ -48,6 +52,7 @@ FEATURE_SCHEMA: Final = pl.Schema(
     }
 )
 
+_HASHED: Final = [column for column in FEATURE_SCHEMA if column != "txn_id"]
 _SATURDAY: Final = 6
 _SAMPLE_ROWS: Final = 10_000
 _SLICE_ROWS: Final = 125_000  # large enough to drown the cost of starting, small enough to stay in the caches
@@ -98,9 +103,27 @@ def feature_hashes(features: pl.DataFrame) -> pl.Series:
     Returns:
         32 hexadecimal digits per row, named features_hash.
     """
-    canonical = features.select(_CANONICAL).to_series()
-    digests = (hashlib.blake2b(row.encode(), digest_size=16).hexdigest() for row in canonical)
-    return pl.Series("features_hash", digests, dtype=pl.String)
+    rows = features.select(_HASHED).iter_rows()
+    return pl.Series("features_hash", [hash_features(row) for row in rows], dtype=pl.String)
+
+
+def hash_features(row: Iterable[Any]) -> str:
+    """Hash one row as `feature_hashes` does: the values of FEATURE_SCHEMA but txn_id, in that order."""
+    return hashlib.blake2b("".join(map(_netstring, row)).encode(), digest_size=16).hexdigest()
+
+
+def _netstring(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            value = "1" if value else "0"
+        case list():
+            value = " ".join(value)
+        case Decimal():
+            value = f"{value:.2f}"
+    text = str(value)
+    return f"{len(text)}:{text}"
 
 
 def fold_beyond_ascii(descriptions: pl.Series) -> pl.Series:
@@ -187,24 +210,6 @@ _FEATURES: Final = (
     pl.col("norm_desc"),
     pl.col("tokens"),
     pl.lit(FEATURE_VERSION, dtype=pl.Int16).alias("feature_version"),
-)
-
-
-def _canonical(column: str, dtype: pl.DataType) -> pl.Expr:
-    value = pl.col(column)
-    if dtype == pl.List(pl.String):
-        text = value.list.join(" ")
-    elif dtype == pl.Boolean():
-        text = value.cast(pl.Int8).cast(pl.String)
-    elif dtype == pl.Date():
-        text = value.dt.to_string("%Y-%m-%d")
-    else:
-        text = value.cast(pl.String)
-    return pl.format("{}:{}", text.str.len_chars(), text).fill_null("-")
-
-
-_CANONICAL: Final = pl.concat_str(
-    [_canonical(column, dtype) for column, dtype in FEATURE_SCHEMA.items() if column != "txn_id"]
 )
 
 

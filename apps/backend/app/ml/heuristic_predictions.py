@@ -55,10 +55,7 @@ def predict(learnt: LearntCounts, rows: pl.DataFrame, known: pl.DataFrame) -> pl
         PREDICTION_SCHEMA, in the order of `rows`.
     """
     numbered = rows.with_columns(txn_id=pl.int_range(pl.len(), dtype=pl.Int64))
-    nothing = pl.lit(None, pl.String)
-    transactions = _described(numbered).with_columns(
-        numbered["txn_id"], nothing.alias("own_label"), nothing.alias("own_source")
-    )
+    transactions = _described(numbered).with_columns(numbered["txn_id"])
     ranked = rank_candidates(transactions, learnt.profile, learnt.counts).with_columns(
         rank=pl.int_range(1, pl.len() + 1).over("txn_id"), square=pl.col("probability") ** 2
     )

@@ -21,15 +21,14 @@ tells something only where accounts differ.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
 from app.ml.dataset import SAMPLE_WEIGHTS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # The levels at which a user's own labels are counted, with the columns that name a place there. From the merchant on
 # each place lies within one of the level before.
@@ -41,6 +40,8 @@ LEVEL_KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 # The levels whose counts depend on the merchants that are asked about.
 MERCHANT_LEVELS: Final = ("merchant", "description", "account")
+# Those that speak for a category, from the general to the particular; `shared` are the installation's other users.
+LEVELS: Final = ("builtin", "shared", *MERCHANT_LEVELS)
 _WITHIN: Final = {"description": "merchant", "account": "description"}
 # Users who agree about a merchant are no labels of one's own: each other user counts as one label at this strength.
 SHARED_STRENGTH: Final = 1.0
@@ -69,9 +70,19 @@ LABEL_SCHEMA: Final = pl.Schema(
         "labels": pl.Int64(),
     }
 )
-SHARED_SCHEMA: Final = pl.Schema(
-    {"merchant": pl.String(), "label": pl.String(), "users": pl.Int64(), "merchant_users": pl.Int64()}
-)
+
+
+class Counted(NamedTuple):
+    """Labels of one category at one place: how many, and the sum of their sources' weights."""
+
+    labels: int
+    weight: float
+
+
+_NOT_ONE: Final = Counted(0, 0.0)
+
+PlaceCounts = Mapping[str, Counted]
+"""Labels at one place, by category."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +94,38 @@ class LabelProfile:
         base_rates: P(category) of each category in use.
         unused_rate: The same for each that is not.
         strengths: k of each level.
-        builtin_counts: Counts of the level `builtin`, as `count_labels` gives them.
+        builtin_counts: Labels of the level `builtin`, by its key.
     """
 
     label_count: int
     base_rates: Mapping[str, float]
     unused_rate: float
     strengths: Mapping[str, float]
-    builtin_counts: pl.DataFrame
+    builtin_counts: Mapping[str, PlaceCounts]
+
+
+class Share(NamedTuple):
+    """How many of how many labels at a place of a level said so, and their share by weight."""
+
+    hits: int
+    total: int
+    share: float
+
+
+@dataclass(frozen=True)
+class RankedLabel:
+    """A category that something speaks for.
+
+    Attributes:
+        probability: That it is right.
+        base: Where the probability began, before any level.
+        levels: What the levels said that said anything, in their order; `shared` is one of them.
+    """
+
+    label: str
+    probability: float
+    base: float
+    levels: Mapping[str, Share]
 
 
 def fit_profile(labels: pl.DataFrame) -> LabelProfile:
@@ -108,7 +143,7 @@ def fit_profile(labels: pl.DataFrame) -> LabelProfile:
         base_rates=base_rates,
         unused_rate=1 / denominator / UNUSED_CATEGORIES,
         strengths={level: _strength(labels, level, chance) for level in LEVEL_KEYS},
-        builtin_counts=count_labels(labels, "builtin"),
+        builtin_counts={key[0]: counts for key, counts in places_of(count_labels(labels, "builtin")).items()},
     )
 
 
@@ -130,60 +165,117 @@ def count_labels(labels: pl.DataFrame, level: str) -> pl.DataFrame:
     )
 
 
-def rank_candidates(
-    transactions: pl.DataFrame,
+def places_of(counts: pl.DataFrame) -> dict[tuple[str, ...], dict[str, Counted]]:
+    """Bring what `count_labels` gives to labels by place."""
+    places: dict[tuple[str, ...], dict[str, Counted]] = defaultdict(dict)
+    for *key, label, labels, weight in counts.iter_rows():
+        places[tuple(key)][label] = Counted(labels, weight)
+    return places
+
+
+def leave_out(counts: PlaceCounts, label: str | None, weight: float) -> PlaceCounts:
+    """Give the labels at a place without one of them, which is no evidence for itself."""
+    if label is None or label not in counts:
+        return counts
+    others = {name: counted for name, counted in counts.items() if name != label}
+    kept = counts[label]
+    if kept.labels > 1:
+        others[label] = Counted(kept.labels - 1, max(kept.weight - weight, 0.0))
+    return others
+
+
+def rank_labels(
     profile: LabelProfile,
-    counts: Mapping[str, pl.DataFrame],
+    counts: Mapping[str, PlaceCounts],
     *,
-    shared: pl.DataFrame | None = None,
-    builtin_labels: Mapping[str, str] | None = None,
-) -> pl.DataFrame:
+    shared: Mapping[str, int] | None = None,
+    shared_total: int = 0,
+    named: str | None = None,
+) -> list[RankedLabel]:
     """Give every category that anything speaks for at a transaction its probability.
 
-    A transaction's own label is no evidence for itself: it is left out of the counts.
+    Args:
+        profile: How the user labels.
+        counts: Labels at the transaction's place of each level of LEVEL_KEYS, without its own.
+        shared: How many users of the installation call the merchant what, of categories that this user has.
+        shared_total: How many users call it anything.
+        named: For a user of the shared categories, the category that the transaction's built-in key is.
+
+    Returns:
+        By falling probability. Where nothing is known there is none.
+    """
+    shared = shared or {}
+    totals = {
+        level: (sum(each.labels for each in here.values()), sum(each.weight for each in here.values()))
+        for level, here in counts.items()
+    }
+    found = []
+    for label in {*shared, *([named] if named else []), *(label for here in counts.values() for label in here)}:
+        base = profile.base_rates.get(label, profile.unused_rate)
+        if named is not None:
+            # The category that a built-in key is has its share of belief; the others divide the rest as before.
+            base = (BUILTIN_TRUST if label == named else 0.0) + (1 - BUILTIN_TRUST) * base
+        levels = {}
+        for level in LEVELS:
+            if level == "shared":
+                if shared_total:
+                    hits = shared.get(label, 0)
+                    levels[level] = Share(hits, shared_total, hits / shared_total)
+            elif totals[level][0]:
+                here, (total, weight) = counts[level].get(label, _NOT_ONE), totals[level]
+                levels[level] = Share(here.labels, total, here.weight / weight)
+        if label == named or any(each.hits for each in levels.values()):
+            found.append(RankedLabel(label, shrink(base, levels, profile.strengths), base, levels))
+    return sorted(found, key=lambda ranked: (-ranked.probability, ranked.label))
+
+
+def shrink(base: float, levels: Mapping[str, Share], strengths: Mapping[str, float]) -> float:
+    """Take the levels' counts in, one after the other: P becomes (n_c + k P) / (n + k).
 
     Args:
-        transactions: txn_id, merchant, norm_desc, account and builtin; and own_label and own_source, null where there
-            is none.
+        base: Where the probability begins.
+        levels: What each level said, in their order.
+        strengths: k of each level.
+    """
+    probability = base
+    for level, (_, total, share) in levels.items():
+        strength = SHARED_STRENGTH if level == "shared" else strengths[level]
+        probability = (total * share + strength * probability) / (total + strength)
+    return probability
+
+
+def rank_candidates(
+    transactions: pl.DataFrame, profile: LabelProfile, counts: Mapping[str, pl.DataFrame]
+) -> pl.DataFrame:
+    """Rank the categories of many transactions from one user's labels alone; places that are alike are ranked once.
+
+    Args:
+        transactions: txn_id, merchant, norm_desc, account and builtin.
         profile: How the user labels.
         counts: Counts of the MERCHANT_LEVELS as `count_labels` gives them, for at least the places where these
             transactions were.
-        shared: What other users of the installation call the merchants, in SHARED_SCHEMA, of labels that this user
-            has.
-        builtin_labels: For a user of the shared categories, the category that each built-in key is.
 
     Returns:
-        txn_id, label, probability, base (where the probability began, before any level), and for each level and
-        `shared` how many of how many said so (`merchant_hits`, `merchant_total`, …) and their share by weight
-        (`merchant_share`), null where nobody said anything; by transaction and falling probability. A transaction
-        that nothing is known about has no row.
+        txn_id, label and probability, by transaction and falling probability. A transaction that nothing is known
+        about has no row.
     """
-    by_level = {**counts, "builtin": profile.builtin_counts}
-    named = _named(builtin_labels or {})
-    candidates = _candidates(transactions, by_level, shared, named)
-    base = pl.DataFrame(
-        {"label": list(profile.base_rates), "probability": list(profile.base_rates.values())},
-        schema={"label": pl.String, "probability": pl.Float64},
-    )
-    ranked = (
-        candidates.join(base, on="label", how="left")
-        .join(named.rename({"label": "named"}), on="builtin", how="left")
-        .with_columns(pl.col("probability").fill_null(profile.unused_rate))
-        .with_columns(_believe_builtin(pl.col("probability")))
-    )
-    ranked = ranked.with_columns(base=pl.col("probability"))
-    ranked = _shrink(ranked, profile.builtin_counts, "builtin", profile.strengths["builtin"])
-    ranked = _shrink_shared(ranked, pl.DataFrame(schema=SHARED_SCHEMA) if shared is None else shared)
-    for level in MERCHANT_LEVELS:
-        ranked = _shrink(ranked, counts[level], level, profile.strengths[level])
-    speaks_for_it = pl.any_horizontal(
-        pl.col("named") == pl.col("label"), *(pl.col(f"{level}_hits") > 0 for level in (*LEVEL_KEYS, "shared"))
-    )
-    evidence = [f"{level}_{figure}" for level in (*LEVEL_KEYS, "shared") for figure in ("hits", "total", "share")]
-    # Without its own label, a transaction may have nothing left that speaks for a candidate.
+    places = {level: places_of(counts[level]) for level in MERCHANT_LEVELS}
+    keys = ["merchant", "norm_desc", "account", "builtin"]
+    distinct = transactions.select(keys).unique(maintain_order=True)
+    rows = []
+    for place in distinct.iter_rows():
+        row = dict(zip(keys, place, strict=True))
+        here: dict[str, PlaceCounts] = {
+            level: places[level].get(tuple(row[key] for key in LEVEL_KEYS[level]), {}) for level in MERCHANT_LEVELS
+        }
+        here["builtin"] = profile.builtin_counts.get(row["builtin"], {})
+        rows += [(*place, ranked.label, ranked.probability) for ranked in rank_labels(profile, here)]
+    schema = dict.fromkeys([*keys, "label"], pl.String()) | {"probability": pl.Float64()}
+    ranked = pl.DataFrame(rows, schema=schema, orient="row")
     return (
-        ranked.filter(speaks_for_it.fill_null(value=False))
-        .select("txn_id", "label", "probability", "base", *evidence)
+        transactions.select("txn_id", *keys)
+        .join(ranked, on=keys, nulls_equal=True)
+        .select("txn_id", "label", "probability")
         .sort("txn_id", "probability", "label", descending=[False, True, False])
     )
 
@@ -232,78 +324,3 @@ def _agreement_across(places: pl.DataFrame, wider: pl.DataFrame, within: str, ot
     weighted = (pl.col("agreeing") / pl.col("pairs") * pl.col("total")).sum() / pl.col("total").sum()
     # Without a place that has narrower ones there is nothing to compare with.
     return float(across.select(weighted).item()) if across.height else otherwise
-
-
-def _named(builtin_labels: Mapping[str, str]) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"builtin": list(builtin_labels), "label": list(builtin_labels.values())},
-        schema={"builtin": pl.String, "label": pl.String},
-    )
-
-
-def _candidates(
-    transactions: pl.DataFrame, by_level: Mapping[str, pl.DataFrame], shared: pl.DataFrame | None, named: pl.DataFrame
-) -> pl.DataFrame:
-    """Pair each transaction with every category that some level knows at its place."""
-    sources = [(LEVEL_KEYS[level], counts) for level, counts in by_level.items()]
-    sources.append((("builtin",), named))
-    if shared is not None:
-        sources.append((("merchant",), shared))
-    pairs = [
-        transactions.select("txn_id", *keys).join(known.select(*keys, "label"), on=keys).select("txn_id", "label")
-        for keys, known in sources
-    ]
-    return pl.concat(pairs).unique().join(transactions, on="txn_id")
-
-
-def _believe_builtin(before: pl.Expr) -> pl.Expr:
-    """Let the category that a built-in key is have its share of belief, and the others divide the rest as before."""
-    share = pl.when(pl.col("named") == pl.col("label")).then(BUILTIN_TRUST).otherwise(0.0)
-    return pl.when(pl.col("named").is_null()).then(before).otherwise(share + (1 - BUILTIN_TRUST) * before)
-
-
-def _shrink(ranked: pl.DataFrame, counts: pl.DataFrame, level: str, strength: float) -> pl.DataFrame:
-    """Take a level's counts in: P becomes (n_c + k P) / (n + k)."""
-    keys = list(LEVEL_KEYS[level])
-    totals = counts.group_by(keys).agg(pl.col("labels").sum().alias("total"), pl.col("weight").sum().alias("of_weight"))
-    own_weight = pl.col("own_source").replace_strict(SAMPLE_WEIGHTS, default=0.0, return_dtype=pl.Float64).fill_null(0)
-    is_own = pl.col("own_label").is_not_null()
-    is_own_label = (pl.col("own_label") == pl.col("label")).fill_null(value=False)
-    hits = (pl.col("labels").fill_null(0) - is_own_label.cast(pl.Int64)).clip(0)
-    weight = (pl.col("weight").fill_null(0) - pl.when(is_own_label).then(own_weight).otherwise(0)).clip(0)
-    total = (pl.col("total").fill_null(0) - is_own.cast(pl.Int64)).clip(0)
-    of_weight = (pl.col("of_weight").fill_null(0) - own_weight).clip(0)
-    return (
-        ranked.join(totals, on=keys, how="left")
-        .join(counts, on=[*keys, "label"], how="left")
-        .with_columns(hits=hits, total=total, share=weight / of_weight)
-        .with_columns(
-            probability=pl.when(pl.col("total") > 0)
-            .then((pl.col("total") * pl.col("share") + strength * pl.col("probability")) / (pl.col("total") + strength))
-            .otherwise(pl.col("probability")),
-        )
-        .with_columns(
-            pl.when(pl.col("total") > 0).then(pl.col(figure)).cast(pl.Float64).alias(f"{level}_{figure}")
-            for figure in ("hits", "total", "share")
-        )
-        .drop("labels", "weight", "hits", "share", "total", "of_weight")
-    )
-
-
-def _shrink_shared(ranked: pl.DataFrame, shared: pl.DataFrame) -> pl.DataFrame:
-    """Take in what users of the installation call the merchant, each of them counted once."""
-    merchants = shared.select("merchant", "merchant_users").unique()
-    hits, total = pl.col("users").fill_null(0), pl.col("merchant_users")
-    return (
-        ranked.join(merchants, on="merchant", how="left")
-        .join(shared.select("merchant", "label", "users"), on=["merchant", "label"], how="left")
-        .with_columns(
-            probability=pl.when(total > 0)
-            .then((hits + SHARED_STRENGTH * pl.col("probability")) / (total + SHARED_STRENGTH))
-            .otherwise(pl.col("probability")),
-            shared_hits=pl.when(total > 0).then(hits).cast(pl.Float64),
-            shared_total=total.cast(pl.Float64),
-            shared_share=pl.when(total > 0).then(hits / total),
-        )
-        .drop("users", "merchant_users")
-    )

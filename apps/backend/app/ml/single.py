@@ -66,7 +66,11 @@ def score_one(
     Returns:
         What `category_model.score_places` gives for the row, shape (1, labels).
     """
-    read = read_one(model.wording, user_id, account, norm_desc)
+    return score_read(model, read_one(model.wording, user_id, account, norm_desc), evidence, label_count)
+
+
+def score_read(model: CategoryModel, read: WordingScores, evidence: Evidence, label_count: int) -> Scores:
+    """Score every label for rows whose wording was read already; the rest is as of `score_one`."""
     scored = weigh_readings(read, evidence, model.base_rates, model.pool, label_count)
     return replace(scored, scores=scored.scores / model.temperature)
 

@@ -110,7 +110,7 @@ def add_category(session: Session, user_id: int, name: str, group_name: str | No
     """
     name = _tidy(name)
     _lock(session, user_id)
-    names = _names(session, user_id)
+    names = category_names(session, user_id)
     renames = read_category_map(session, user_id)
     _refuse_duplicate(name, names - set(renames.shown))
     if _resembling(name, set(renames.shown)):
@@ -132,7 +132,7 @@ def rename_or_merge(session: Session, user_id: int, name: str, into: str) -> Non
     """
     into = _tidy(into)
     _lock(session, user_id)
-    names = _names(session, user_id)
+    names = category_names(session, user_id)
     renames = read_category_map(session, user_id)
     if name in renames.shown:
         raise Conflict(_RENAMED_AWAY)
@@ -167,7 +167,7 @@ def undo_rename(session: Session, user_id: int, name: str) -> None:
             "No category of that name was renamed or merged; `lm categories list` or GET /categories shows what each "
             "is also called."
         )
-    if name not in _names(session, user_id):
+    if name not in category_names(session, user_id):
         # A later version words this category of the shared set anew; who takes that back has the old one.
         _insert(session, user_id, name, _group_of(session, user_id, renames.parents[name]))
     renames.undo(name)
@@ -275,7 +275,7 @@ def _tidy(name: str) -> str:
     return tidied
 
 
-def _names(session: Session, user_id: int) -> set[str]:
+def category_names(session: Session, user_id: int) -> set[str]:
     """Return all names that the user's categories have, those that are shown under another one included."""
     found = text(f"SELECT categories.name {_HAVE}")
     return set(session.scalars(found, {"user_id": user_id}))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import text
 
-from app.db import get_async_engine
 from app.errors import Conflict, InvalidInput, NotFound
+from app.request_pool import ask_once
 from app.services.storable_text import storable
 
 if TYPE_CHECKING:
@@ -21,14 +22,26 @@ if TYPE_CHECKING:
 CredentialKind = Literal["token", "session"]
 AccessScope = Literal["read", "write"]
 
+NO_SUCH_CREDENTIAL: Final = "The token is unknown, expired or revoked; make another with `lm token new`."
 TOKEN_PREFIX: Final = "lm_"  # noqa: S105 -- what a secret begins with, so that scanners find one that leaked
 LONGEST_TOKEN_NAME: Final = 100
 MOST_TOKENS: Final = 100
 _SECRET_BYTES: Final = 32
 
 # Asked before anybody is named, so as the role of requests and outside of a tenant's transaction.
-_WHOSE: Final = text("SELECT credential_id, user_id, scope FROM credential_of(:kind, :secret_hash)")
-_ONLY_USER: Final = text("SELECT only_user()")
+_WHOSE: Final = b"SELECT credential_id, user_id, scope FROM credential_of(%s, %s)"
+_identified: Final[OrderedDict[tuple[CredentialKind, bytes], Identity]] = OrderedDict()
+MOST_REMEMBERED: Final = 10_000
+
+# Whether a credential of the tenant's still is good, or none was shown, for a query that has its number as a parameter.
+IS_LIVE: Final = """
+    {credential_id} IS NULL OR EXISTS (
+        SELECT FROM credentials
+        WHERE id = {credential_id} AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    )
+"""
+
+_ONLY_USER: Final = b"SELECT only_user()"
 
 
 @dataclass(frozen=True)
@@ -67,19 +80,29 @@ class NewToken:
 
 async def identify(kind: CredentialKind, secret: str) -> Identity | None:
     """Return whose credential a secret is; None if it is none, or expired, or revoked. One query."""
-    parameters = {"kind": kind, "secret_hash": _hash(secret)}
-    engine = get_async_engine().execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        row = (await connection.execute(_WHOSE, parameters)).one_or_none()
-    return None if row is None else Identity(user_id=row.user_id, scope=row.scope, credential_id=row.credential_id)
+    key = (kind, _hash(secret))
+    row = await ask_once(_WHOSE, key)
+    if row is None:
+        _identified.pop(key, None)
+        return None
+    _identified[key] = identity = Identity(credential_id=row[0], user_id=row[1], scope=row[2])
+    while len(_identified) > MOST_REMEMBERED:
+        _identified.popitem(last=False)
+    return identity
+
+
+def recall(kind: CredentialKind, secret: str) -> Identity | None:
+    """Return whose credential a secret was the last time that this process asked; it may have ended since.
+
+    For a request whose own transaction makes sure that it has not (IS_LIVE).
+    """
+    return _identified.get((kind, _hash(secret)))
 
 
 async def sole_user() -> int | None:
     """Return the installation's user if it has exactly one. Demo data sets count where there is nobody else."""
-    engine = get_async_engine().execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        user_id: int | None = (await connection.execute(_ONLY_USER)).scalar_one()
-    return user_id
+    row = await ask_once(_ONLY_USER)
+    return None if row is None else row[0]
 
 
 def new_token(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from app.db import driver_connection, session_for_user
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
-from app.services.suggestions import MOST_TRANSACTIONS, suggest
+from app.services.suggestions import MOST_TRANSACTIONS, suggest_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,8 +55,8 @@ def suggest_and_answer(
     # All are suggested to before the first is answered: no answer of the month helps with the month.
     with session_for_user(user_id) as session:
         _add_categories(session, user_id, set(held_back.values()))
-        for start in range(0, len(waiting), MOST_TRANSACTIONS):
-            suggest(session, user_id, waiting[start : start + MOST_TRANSACTIONS], mode="heuristic")
+    for start in range(0, len(waiting), MOST_TRANSACTIONS):
+        suggest_now(user_id, waiting[start : start + MOST_TRANSACTIONS], mode="heuristic")
     for event_id, txn_id, label in _unanswered(user_id, held_back):
         truth = held_back[txn_id]
         with session_for_user(user_id) as session:

@@ -14,16 +14,16 @@ from app.services.statements import no_time_at_midnight, read_mccs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.orm import Session
 
 
-async def read_features(session: AsyncSession, txn_id: int) -> MLFeature:
+def read_features(session: Session, txn_id: int) -> MLFeature:
     """Return the stored features of one of the session's user's transactions.
 
     Raises:
         NotFound: There is no such transaction, or it is somebody else's.
     """
-    features = await session.get(MLFeature, txn_id)
+    features = session.get(MLFeature, txn_id)
     if features is None:
         raise NotFound("There are no features of such a transaction.")
     return features

@@ -75,6 +75,7 @@ def prepare_installation() -> Installation:
         upgrade()
     else:
         _share_categories()
+        _forget_foreign_numbers()
     return describe_installation()
 
 
@@ -192,6 +193,18 @@ def _share_categories() -> None:
     """Give the installation this version's shared categories, which change without the schema."""
     with get_engine("admin").begin() as connection:
         seed_default_categories(connection)
+
+
+def _forget_foreign_numbers() -> None:
+    """Let labels that were restored from another server's backup count as old: its transactions had other numbers."""
+    with get_engine("admin").begin() as connection:
+        connection.execute(
+            text("""
+                UPDATE label_events SET written_in = 0
+                WHERE (SELECT written_in FROM label_events ORDER BY id DESC LIMIT 1)
+                    >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            """)
+        )
 
 
 def _write_profiles() -> None:

@@ -26,6 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 SOURCES: Final = ("rule", "model")
 ABSTENTIONS: Final = ("no_candidate", "below_confidence")
+FALLBACK_REASONS: Final = ("none", "broken", "loading", "slow")
 LABEL_SOURCES: Final = ("human", "rule", "import")
 INGEST_OUTCOMES: Final = ("inserted", "duplicates", "rejected")
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")
@@ -54,6 +55,9 @@ SUGGESTION_SECONDS: Final = Histogram(
     "Time to suggest categories for the transactions of one request, by the engine that answered.",
     ["source"],
     buckets=_SUGGESTION_BUCKETS,
+)
+MODEL_FALLBACKS: Final = Counter(
+    "lm_model_fallbacks", "Transactions that the heuristics answered in a model's place, by the reason.", ["reason"]
 )
 LABELS_TOTAL: Final = Counter("lm_labels", "Labels written, by where they came from.", ["source"])
 INGEST_ROWS_TOTAL: Final = Counter("lm_ingest_rows", "Records of ingested files, by what became of them.", ["outcome"])
@@ -93,6 +97,8 @@ def _expect_series() -> None:
             metric.labels(source=source)
         for reason in ABSTENTIONS:
             SUGGESTIONS_ABSTAINED.labels(source=source, reason=reason)
+    for reason in FALLBACK_REASONS:
+        MODEL_FALLBACKS.labels(reason=reason)
     for source in LABEL_SOURCES:
         LABELS_TOTAL.labels(source=source)
     for outcome in INGEST_OUTCOMES:

@@ -6,11 +6,11 @@ import asyncio
 from typing import Final
 
 import anyio.to_thread
-from sqlalchemy import text
+import psycopg
 from sqlalchemy.exc import DBAPIError
 
-from app.db import get_async_engine
 from app.errors import DatabaseUnavailable
+from app.request_pool import ask_once
 from app.services.installation import describe_installation
 
 PATIENCE_SECONDS: Final = 5
@@ -29,10 +29,9 @@ async def check_readiness(revision: str) -> None:
     silent = DatabaseUnavailable("The database does not answer.")
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            async with get_async_engine().connect() as connection:
-                await connection.execute(text("SELECT 1"))
+            await ask_once(b"SELECT 1")
             found = await anyio.to_thread.run_sync(describe_installation, abandon_on_cancel=True)
-    except (DBAPIError, DatabaseUnavailable, TimeoutError):
+    except (DBAPIError, psycopg.OperationalError, DatabaseUnavailable, TimeoutError):
         raise silent from None
     if found.revision != revision:
         raise DatabaseUnavailable("The schema is at another revision than this version's; run `lm db upgrade`.")

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import event
-
-from app.db import driver_connection
 from app.errors import InvalidInput
 from app.ml.hierarchical_prior import OWN_THRESHOLD
-from app.services.heuristics import MOST_CANDIDATES, Candidate, RankedCandidates, rank_by_heuristics
+from app.request_pool import close_request_pool, prepare, request_transaction
+from app.services.answering import Answer, answer
+from app.services.heuristics import MOST_CANDIDATES
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
+from app.services.served_models import SERVER
+from app.services.user_knowledge import look_at, read_asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import psycopg
-    from sqlalchemy.orm import Session
-
-Mode = Literal["heuristic", "model", "auto"]
-Source = Literal["rule", "model"]
-Abstention = Literal["no_candidate", "below_confidence"]
+    from app.ml.serving import Candidate
+    from app.request_pool import RequestTransaction
+    from app.services.answering import Abstention, Mode, Source
 
 MOST_TRANSACTIONS: Final = 1000
 DEFAULT_CANDIDATES: Final = 3
+
+# All in one parameter: to write arrays of JSON as arrays takes longer than all the rest.
+_LOG: Final = prepare(
+    "log_suggestions",
+    ("bigint", "text", "jsonb"),
+    """
+    INSERT INTO suggestion_events (
+        txn_id, user_id, mode, source, model_version, candidates, features_hash, inputs
+    )
+    SELECT
+        answer.txn_id, $1, $2, answer.source, answer.model_version, answer.candidates,
+        answer.features_hash, answer.inputs
+    FROM jsonb_to_recordset($3) AS answer (
+        position integer, txn_id bigint, source text, model_version text, candidates jsonb, features_hash text,
+        inputs jsonb
+    )
+    ORDER BY answer.position
+    RETURNING id
+    """,
+)
 
 
 @dataclass(frozen=True)
@@ -59,50 +77,67 @@ class Suggestions:
     unknown: tuple[int, ...]
 
 
-def suggest(
-    session: Session,
+async def suggest(
     user_id: int,
     txn_ids: Sequence[int],
     *,
     mode: Mode = "auto",
     top_k: int = DEFAULT_CANDIDATES,
     min_confidence: float | None = None,
+    credential_id: int | None = None,
 ) -> Suggestions:
     """Suggest categories for a user's transactions and log each suggestion, also where it is to say nothing.
 
     Args:
-        session: A session of the user; the events are written in its transaction.
         user_id: Whose transactions.
         txn_ids: Which; at most MOST_TRANSACTIONS. One that is named twice is answered once.
         mode: The engine asked for. Where there is no model, the heuristics answer for it.
         top_k: How many candidates each is given at the most.
-        min_confidence: Say nothing where the best candidate is less sure; None: what the user has set, else the
-            engine's own threshold.
+        min_confidence: Say nothing where the best candidate is less sure; None: what the user has set, else
+            OWN_THRESHOLD.
+        credential_id: What the request showed; it must be good still.
 
     Raises:
         InvalidInput: Too many transactions or candidates, or a confidence that is no probability.
+        NotSignedIn: The credential has ended.
+        psycopg.OperationalError: The database does not answer.
     """
     _check(txn_ids, top_k, min_confidence)
     started = time.perf_counter()
-    connection = driver_connection(session)
-    threshold = _threshold(connection, user_id, min_confidence)
-    ranked = rank_by_heuristics(session, user_id, txn_ids, most=top_k)
-    event_ids = _log(connection, user_id, ranked, mode=mode, threshold=threshold)
+    async with request_transaction(user_id, look_at(user_id, txn_ids, credential_id)) as transaction:
+        knowledge, asked = await read_asked(transaction, user_id, txn_ids)
+        threshold = OWN_THRESHOLD if knowledge.min_confidence is None else knowledge.min_confidence
+        if min_confidence is not None:
+            threshold = min_confidence
+        answers = await answer(transaction.connection, knowledge, asked, mode=mode, most=top_k, threshold=threshold)
+        event_ids = await _log(transaction, user_id, answers, mode)
+    _count(answers, time.perf_counter() - started)
     suggestions = tuple(
         Suggestion(
-            txn_id=each.txn_id,
-            event_id=event_ids[each.txn_id],
-            candidates=_offered(each, threshold),
-            source="rule",
-            model_version=None,
-            abstention=_abstention(each, threshold),
+            txn_id=each.asked.txn_id,
+            event_id=event_id,
+            candidates=each.offered,
+            source=each.source,
+            model_version=each.model_version,
+            abstention=each.abstention,
         )
-        for each in ranked
+        for each, event_id in zip(answers, event_ids, strict=True)
     )
-    found = {each.txn_id for each in ranked}
-    outcomes = Counter(suggestion.abstention for suggestion in suggestions)
-    event.listen(session, "after_commit", partial(_count, outcomes, time.perf_counter() - started), once=True)
+    found = {each.txn_id for each in asked}
     return Suggestions(suggestions, tuple(txn_id for txn_id in dict.fromkeys(txn_ids) if txn_id not in found))
+
+
+def suggest_now(user_id: int, txn_ids: Sequence[int], **options: Any) -> Suggestions:
+    """Do the same for a program that serves no requests, with what is deployed at the moment."""
+
+    async def ask() -> Suggestions:
+        try:
+            return await suggest(user_id, txn_ids, **options)
+        finally:
+            await close_request_pool()
+
+    SERVER.look_once()
+    return asyncio.run(ask())
 
 
 def _check(txn_ids: Sequence[int], top_k: int, min_confidence: float | None) -> None:
@@ -114,54 +149,29 @@ def _check(txn_ids: Sequence[int], top_k: int, min_confidence: float | None) -> 
         raise InvalidInput("min_confidence is a probability, from 0 to 1.")
 
 
-def _threshold(connection: psycopg.Connection[Any], user_id: int, asked: float | None) -> float:
-    if asked is not None:
-        return asked
-    row = connection.execute("SELECT min_confidence FROM users WHERE id = %s", [user_id]).fetchone()
-    return OWN_THRESHOLD if row is None or row[0] is None else float(row[0])
-
-
-def _offered(ranked: RankedCandidates, threshold: float) -> tuple[Candidate, ...]:
-    return ranked.candidates if _abstention(ranked, threshold) is None else ()
-
-
-def _abstention(ranked: RankedCandidates, threshold: float) -> Abstention | None:
-    if not ranked.candidates:
-        return "no_candidate"
-    return "below_confidence" if ranked.candidates[0].confidence < threshold else None
-
-
-def _log(
-    connection: psycopg.Connection[Any],
-    user_id: int,
-    ranked: Sequence[RankedCandidates],
-    *,
-    mode: Mode,
-    threshold: float,
-) -> dict[int, int]:
-    """Write one event for each transaction in one statement; return the events' ids by transaction."""
-    rows = connection.execute(
-        """
-        INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates, inputs)
-        SELECT answer.txn_id, %(user_id)s, %(mode)s, 'rule', answer.candidates, answer.inputs
-        FROM unnest(%(txn_ids)s::bigint[], %(candidates)s::jsonb[], %(inputs)s::jsonb[])
-            WITH ORDINALITY AS answer (txn_id, candidates, inputs, position)
-        ORDER BY answer.position
-        RETURNING txn_id, id
-        """,
+async def _log(transaction: RequestTransaction, user_id: int, answers: Sequence[Answer], mode: Mode) -> list[int]:
+    """Write one event for each answer in one statement; return the events' ids, in the answers' order."""
+    rows = [
         {
-            "user_id": user_id,
-            "mode": mode,
-            "txn_ids": [each.txn_id for each in ranked],
-            "candidates": [json.dumps([asdict(one) for one in _offered(each, threshold)]) for each in ranked],
-            "inputs": [json.dumps(each.inputs | {"min_confidence": threshold}) for each in ranked],
-        },
-    )
-    return dict(rows.fetchall())
+            "position": position,
+            "txn_id": each.asked.txn_id,
+            "source": each.source,
+            "model_version": each.model_version,
+            "candidates": [vars(candidate) for candidate in each.offered],
+            "features_hash": each.asked.features_hash,
+            "inputs": each.ranked.inputs | {"min_confidence": each.threshold},
+        }
+        for position, each in enumerate(answers)
+    ]
+    return [event_id for (event_id,) in await transaction.finish(_LOG.call(user_id, mode, json.dumps(rows)))]
 
 
-def _count(outcomes: Counter[Abstention | None], seconds: float, _session: Session) -> None:
-    SUGGESTION_SECONDS.labels(source="rule").observe(seconds)
-    SUGGESTIONS_TOTAL.labels(source="rule").inc(outcomes.pop(None, 0))
-    for reason, count in outcomes.items():
-        SUGGESTIONS_ABSTAINED.labels(source="rule", reason=reason).inc(count)
+def _count(answers: Sequence[Answer], seconds: float) -> None:
+    """Count what was answered, once it is written down."""
+    for source in {each.source for each in answers} or {"rule"}:
+        SUGGESTION_SECONDS.labels(source=source).observe(seconds)
+    for (source, abstention), count in Counter((each.source, each.abstention) for each in answers).items():
+        if abstention is None:
+            SUGGESTIONS_TOTAL.labels(source=source).inc(count)
+        else:
+            SUGGESTIONS_ABSTAINED.labels(source=source, reason=abstention).inc(count)

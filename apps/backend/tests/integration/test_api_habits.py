@@ -14,8 +14,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.config import BACKEND_DIR, get_settings
-from app.db import close_async_engine, get_async_engine, session_for_jobs, session_for_user
+from app.db import session_for_jobs, session_for_user
 from app.main import create_app
+from app.request_pool import close_request_pool
 from app.services import credentials, rate_limit, users
 
 if TYPE_CHECKING:
@@ -370,7 +371,7 @@ def test_without_a_database_requests_are_answered_503_and_the_process_is_alive(
     client: TestClient, settings: pytest.MonkeyPatch
 ) -> None:
     assert client.portal is not None
-    client.portal.call(close_async_engine)
+    client.portal.call(close_request_pool)
     settings.setenv("LM_APP_DATABASE_URL", f"postgresql://{MARK}:x@127.0.0.1:1/nowhere")
     get_settings.cache_clear()
     for path in ("/readyz", "/me", "/nowhere"):
@@ -379,8 +380,7 @@ def test_without_a_database_requests_are_answered_503_and_the_process_is_alive(
         assert int(answer.headers["retry-after"]) > 0
         assert MARK not in answer.text
     assert client.get("/healthz").status_code == 200
-    client.portal.call(close_async_engine)
-    assert get_async_engine.cache_info().currsize == 0
+    client.portal.call(close_request_pool)
 
 
 # --- the API's description ----------------------------------------------------------------------------------------

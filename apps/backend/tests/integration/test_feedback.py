@@ -17,7 +17,7 @@ from app.services.categories import add_category, rename_or_merge, undo_rename
 from app.services.feedback import Answer, answer_suggestion
 from app.services.installation import ensure_user
 from app.services.labels import write_labels
-from app.services.suggestions import suggest
+from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
     import psycopg
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 def event(labelled: Ledger) -> tuple[int, int]:
     """A suggestion of Groceries, with other candidates behind it: the ids of the event and of its transaction."""
     (new,) = labelled.add("2025-02-01,CORNER SHOP,-9.00,card,")
-    with session_for_user(labelled.user_id) as session:
-        (made,) = suggest(session, labelled.user_id, [new], min_confidence=0.0).suggestions
+    (made,) = suggest_now(labelled.user_id, [new], min_confidence=0.0).suggestions
     assert [candidate.label for candidate in made.candidates] == ["Groceries", "Household"]
     return made.event_id, new
 
@@ -204,15 +203,16 @@ def test_suggestions_of_others_of_nobody_and_in_shadow_cannot_be_answered(
     with pytest.raises(NotFound) as nobodys:
         answer(labelled, 99_999, "accept")
     assert str(theirs.value) == str(nobodys.value)
-    admin_connection.execute("UPDATE suggestion_events SET source = 'shadow' WHERE id = %s", [event[0]])
+    admin_connection.execute(
+        "UPDATE suggestion_events SET source = 'shadow', served_event_id = id WHERE id = %s", [event[0]]
+    )
     with pytest.raises(NotFound):
         answer(labelled, event[0], "accept")
 
 
 def test_where_nothing_was_suggested_only_a_rejection_with_a_label_helps(labelled: Ledger) -> None:
     (new,) = labelled.add("2025-02-01,QQZZ UNHEARD OF,-9.00,card,")
-    with session_for_user(labelled.user_id) as session:
-        (made,) = suggest(session, labelled.user_id, [new]).suggestions
+    (made,) = suggest_now(labelled.user_id, [new]).suggestions
     with pytest.raises(InvalidInput, match="nothing to accept"):
         answer(labelled, made.event_id, "accept")
     assert answer(labelled, made.event_id, "reject", label="Fuel").category == "Fuel"
@@ -282,8 +282,7 @@ def test_a_key_names_its_answer_after_the_category_is_gone(labelled: Ledger, eve
 
 def test_saying_what_it_is_where_nothing_was_suggested_counts_as_no_rejection(labelled: Ledger) -> None:
     (new,) = labelled.add("2025-02-01,QQZZ UNHEARD OF,-9.00,card,")
-    with session_for_user(labelled.user_id) as session:
-        (made,) = suggest(session, labelled.user_id, [new]).suggestions
+    (made,) = suggest_now(labelled.user_id, [new]).suggestions
     before = counted()
     answer(labelled, made.event_id, "reject", label="Fuel")
     assert rise(before) == (0, 0, 1)
@@ -326,8 +325,7 @@ def test_any_sequence_of_answers_ends_as_a_plain_model_says(
 ) -> None:
     (new,) = labelled.add("2025-02-01,CORNER SHOP,-9.00,card,") or latest(admin_connection)
     admin_connection.execute("DELETE FROM transaction_labels WHERE txn_id = %s", [new])
-    with session_for_user(labelled.user_id) as session:
-        (made,) = suggest(session, labelled.user_id, [new], min_confidence=0.0).suggestions
+    (made,) = suggest_now(labelled.user_id, [new], min_confidence=0.0).suggestions
     now: str | None = None
     before: str | None = None
     standing: tuple[str, str | None] | None = None

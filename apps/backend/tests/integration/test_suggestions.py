@@ -4,29 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
-from app.db import session_for_user
+from app.db import driver_connection, read_frame, session_for_user
 from app.errors import InvalidInput
+from app.ml.features import TRANSACTION_SCHEMA, build_features, feature_hashes
 from app.ml.hierarchical_prior import OWN_THRESHOLD
 from app.services.categories import rename_or_merge
 from app.services.labels import write_labels
 from app.services.rules import RuleDraft, add_rule
 from app.services.shared_priors import refresh_shared_priors
-from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest
+from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import psycopg
 
     from tests.integration.conftest import Ledger
 
 
 def suggested(ledger: Ledger, txn_ids: list[int], **options: Any) -> Suggestions:
+    return suggest_now(ledger.user_id, txn_ids, **options)
+
+
+def hashes_of(ledger: Ledger, txn_ids: list[int]) -> list[str]:
+    """Hash the features as a build makes them, in the order of the ids."""
     with session_for_user(ledger.user_id) as session:
-        return suggest(session, ledger.user_id, txn_ids, **options)
+        columns = "id, date, posted_at, amount, description, mcc, channel_hint"
+        query = f"SELECT {columns} FROM transactions WHERE id = ANY(%s) ORDER BY id"
+        rows = read_frame(driver_connection(session), query, TRANSACTION_SCHEMA, [txn_ids])
+    hashed = dict(zip(rows["txn_id"], feature_hashes(build_features(rows)), strict=True))
+    return [hashed[txn_id] for txn_id in txn_ids]
 
 
 def events(connection: psycopg.Connection) -> list[dict[str, Any]]:
@@ -95,12 +104,8 @@ def test_every_answer_is_one_event_with_what_was_used(labelled: Ledger, admin_co
     logged = events(admin_connection)
     assert [(event["id"], event["txn_id"]) for event in logged] == [(each.event_id, each.txn_id) for each in made]
     sure, silent = logged
-    assert (sure["mode"], sure["source"], sure["model_version"], sure["features_hash"]) == (
-        "heuristic",
-        "rule",
-        None,
-        None,
-    )
+    assert (sure["mode"], sure["source"], sure["model_version"]) == ("heuristic", "rule", None)
+    assert [event["features_hash"] for event in logged] == hashes_of(labelled, ids)
     assert sure["user_id"] == labelled.user_id
     best = made[0].candidates[0]
     assert sure["candidates"][0] == {"label": best.label, "confidence": best.confidence, "reasons": list(best.reasons)}
@@ -165,15 +170,14 @@ def test_deleted_transactions_are_neither_asked_about_nor_evidence(
 
 def test_a_request_that_fails_leaves_no_event(labelled: Ledger, admin_connection: psycopg.Connection) -> None:
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
-
-    def fail_after_suggesting() -> None:
-        with session_for_user(labelled.user_id) as session:
-            suggest(session, labelled.user_id, [new])
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail_after_suggesting()
+    admin_connection.execute("ALTER TABLE suggestion_events ADD CONSTRAINT refuse CHECK (txn_id < 0)")
+    try:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            suggested(labelled, [new])
+    finally:
+        admin_connection.execute("ALTER TABLE suggestion_events DROP CONSTRAINT refuse")
     assert events(admin_connection) == []
+    assert suggested(labelled, [new]).suggestions[0].event_id
 
 
 def test_other_users_are_asked_from_three_on_each_once_and_only_for_labels_one_has(

@@ -300,9 +300,9 @@ def test_an_accepted_suggestion_is_the_person_s_label_and_one_in_the_shadow_cann
     client: TestClient, ledger: int, admin_connection: psycopg.Connection, source: str, mode: str
 ) -> None:
     (event_id,) = admin_connection.execute(
-        "INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates) VALUES (%s, %s, %s, %s, %s) "
-        "RETURNING id",
-        [UNLABELLED, ledger, mode, source, '[{"label": "Fuel", "confidence": 0.99, "reasons": []}]'],
+        "INSERT INTO suggestion_events (id, served_event_id, txn_id, user_id, mode, source, candidates) "
+        "VALUES (77, CASE WHEN %s = 'shadow' THEN 77 END, %s, %s, %s, %s, %s) RETURNING id",
+        [source, UNLABELLED, ledger, mode, source, '[{"label": "Fuel", "confidence": 0.99, "reasons": []}]'],
     ).fetchone() or (0,)
     answer = client.post(f"/suggestions/{event_id}/feedback", json={"action": "accept"})
     written = [row for row in labels(admin_connection) if row[0] == UNLABELLED]

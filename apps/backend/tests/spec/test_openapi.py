@@ -19,7 +19,7 @@ from app.services.credentials import new_token
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 from app.services.rules import RuleDraft, add_rule, apply_rule
-from app.services.suggestions import suggest
+from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,8 +59,7 @@ def token(database: str, tmp_path: Path) -> str:
     path.write_text(STATEMENT)
     with session_for_user(user_id) as session:
         ingest_statement(session, user_id, path)
-    with session_for_user(user_id) as session:
-        suggest(session, user_id, list(range(1, 25)))
+    suggest_now(user_id, list(range(1, 25)))
     draft = RuleDraft.model_validate(
         {
             "name": "aldi",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,14 +15,17 @@ from app.ml.dataset import SAMPLE_WEIGHTS
 from app.ml.hierarchical_prior import (
     BUILTIN_TRUST,
     LABEL_SCHEMA,
+    LEVEL_KEYS,
     MERCHANT_LEVELS,
-    SHARED_SCHEMA,
     SHARED_STRENGTH,
     UNUSED_CATEGORIES,
     LabelProfile,
     count_labels,
     fit_profile,
+    leave_out,
+    places_of,
     rank_candidates,
+    rank_labels,
 )
 
 Row = tuple[str | None, str, str | None, str, str]
@@ -36,18 +41,30 @@ def asked(
     merchant: str | None = "aldi",
     norm_desc: str = "aldi leeds",
     builtin: str | None = None,
-    own: tuple[str, str] | tuple[None, None] = (None, None),
+    own: tuple[str, str] | None = None,
     account: str = "card",
-) -> pl.DataFrame:
-    names = ("merchant", "norm_desc", "account", "builtin", "own_label", "own_source")
-    schema = {"txn_id": pl.Int64} | dict.fromkeys(names, pl.String)
-    return pl.DataFrame([(1, merchant, norm_desc, account, builtin, *own)], schema=schema, orient="row")
+) -> Asked:
+    place = {"merchant": merchant, "norm_desc": norm_desc, "account": account, "builtin": builtin}
+    return Asked(place, own)
 
 
-def rank(labels: pl.DataFrame, transaction: pl.DataFrame, **known: object) -> dict[str, float]:
-    counts = {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
-    ranked = rank_candidates(transaction, fit_profile(labels), counts, **known)  # type: ignore[arg-type]
-    return dict(ranked.select("label", "probability").iter_rows())
+@dataclass(frozen=True)
+class Asked:
+    """A transaction: its place, and its own label with its source."""
+
+    place: dict[str, str | None]
+    own: tuple[str, str] | None
+
+
+def rank(labels: pl.DataFrame, transaction: Asked, **known: Any) -> dict[str, float]:
+    profile = fit_profile(labels)
+    label, source = transaction.own or (None, "human")
+    counts = {}
+    for level, keys in LEVEL_KEYS.items():
+        key = tuple(transaction.place[each] for each in keys)
+        here = places_of(count_labels(labels, level)).get(key, {})  # type: ignore[arg-type]
+        counts[level] = leave_out(here, label, SAMPLE_WEIGHTS[source])
+    return {each.label: each.probability for each in rank_labels(profile, counts, **known)}
 
 
 ALDI = labels_of(
@@ -146,12 +163,11 @@ def test_accounts_tell_something_where_they_differ_and_little_where_they_do_not(
 
 def test_for_the_shared_categories_built_in_knowledge_has_its_share_until_labels_tell() -> None:
     nothing = labels_of()
-    named = {"food.groceries": "Groceries"}
     transaction = asked(builtin="food.groceries")
-    believed = rank(nothing, transaction, builtin_labels=named)
+    believed = rank(nothing, transaction, named="Groceries")
     assert believed["Groceries"] == pytest.approx(BUILTIN_TRUST + (1 - BUILTIN_TRUST) / UNUSED_CATEGORIES)
     corrected = labels_of(*[("x", "x", "food.groceries", "Household", "human")] * 6)
-    assert next(iter(rank(corrected, transaction, builtin_labels=named))) == "Household"
+    assert next(iter(rank(corrected, transaction, named="Groceries"))) == "Household"
 
 
 def test_with_categories_of_one_s_own_built_in_knowledge_speaks_only_through_one_s_labels() -> None:
@@ -162,12 +178,24 @@ def test_with_categories_of_one_s_own_built_in_knowledge_speaks_only_through_one
 
 
 def test_other_users_speak_where_the_user_has_not_and_are_outvoted_where_they_have() -> None:
-    shared = pl.DataFrame([("aldi", "Groceries", 4, 5)], schema=SHARED_SCHEMA, orient="row")
+    shared = {"shared": {"Groceries": 4}, "shared_total": 5}
     base = fit_profile(labels_of()).unused_rate
-    alone = rank(labels_of(), asked(), shared=shared)["Groceries"]
+    alone = rank(labels_of(), asked(), **shared)["Groceries"]
     assert alone == pytest.approx((4 + SHARED_STRENGTH * base) / (5 + SHARED_STRENGTH))
     own = labels_of(*[("aldi", "aldi leeds", None, "Household", "human")] * 2)
-    assert next(iter(rank(own, asked(), shared=shared))) == "Household"
+    assert next(iter(rank(own, asked(), **shared))) == "Household"
+
+
+def test_many_transactions_are_ranked_like_each_alone() -> None:
+    places = [asked(), asked(account="joint"), asked(norm_desc="aldi york"), asked("shell", "shell"), asked(None, "")]
+    rows = [{"txn_id": number} | each.place for number, each in enumerate([*places, *places])]
+    frame = pl.DataFrame(rows, schema_overrides={"builtin": pl.String})
+    counts = {level: count_labels(ALDI, level) for level in MERCHANT_LEVELS}
+    ranked = rank_candidates(frame, fit_profile(ALDI), counts)
+    assert ranked["txn_id"].is_sorted()
+    for number, each in enumerate([*places, *places]):
+        found = ranked.filter(pl.col("txn_id") == number)
+        assert dict(found.select("label", "probability").iter_rows()) == rank(ALDI, each)
 
 
 LABELS = st.lists(

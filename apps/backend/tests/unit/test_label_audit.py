@@ -169,10 +169,9 @@ def predicted(test: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     labels = described(train).with_columns(label_source=pl.lit("import"), labels=pl.lit(1, pl.Int64))
     profile = fit_profile(labels.select(list(LABEL_SCHEMA)))
     counts = {level: count_labels(labels, level) for level in MERCHANT_LEVELS}
-    nothing = pl.lit(None, pl.String)
-    candidates = rank_candidates(
-        described(test).with_columns(nothing.alias("own_label"), nothing.alias("own_source")), profile, counts
-    ).select("txn_id", "label", "probability", rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("txn_id"))
+    candidates = rank_candidates(described(test), profile, counts).with_columns(
+        rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("txn_id")
+    )
     best = candidates.filter(pl.col("rank") == 1).select("txn_id", predicted="label", confidence="probability")
     own = candidates.select("txn_id", truth="label", truth_probability="probability", truth_rank="rank")
     last = pl.lit(len(profile.base_rates), pl.Int32)

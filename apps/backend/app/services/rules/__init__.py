@@ -11,6 +11,7 @@ from app.services.rules.application import (
     undo_application,
 )
 from app.services.rules.conditions import Condition, RuleDraft, describe_condition
+from app.services.rules.matching import TRANSACTION_SCHEMA as RULE_SCHEMA
 from app.services.rules.matching import ActiveRule, match_rules, winning_rules
 from app.services.rules.proposals import RuleProposal, propose_rules
 from app.services.rules.report import RuleConflict, RuleReport, RulesReport, report_rules
@@ -28,6 +29,7 @@ from app.services.rules.store import (
 from app.services.rules.track_records import TrackRecord, rule_track_records, without_own
 
 __all__ = [
+    "RULE_SCHEMA",
     "ActiveRule",
     "Application",
     "Condition",

@@ -95,9 +95,13 @@ class Ledger:
     def suggest(self, txn_id: int, candidates: str, *, source: str = "rule", at: str = "2025-11-02") -> int:
         event_id = self.value(
             """
-            INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates, created_at)
-            SELECT %s, (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s RETURNING id
+            INSERT INTO suggestion_events (id, served_event_id, txn_id, user_id, mode, source, candidates, created_at)
+            SELECT
+                number, CASE WHEN %s = 'shadow' THEN number END, %s,
+                (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s
+            FROM nextval(pg_get_serial_sequence('suggestion_events', 'id')) AS number RETURNING id
             """,
+            source,
             txn_id,
             txn_id,
             source,

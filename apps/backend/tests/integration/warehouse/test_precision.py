@@ -12,7 +12,7 @@ from app.db import session_for_jobs, session_for_user
 from app.services.feedback import answer_suggestion
 from app.services.ingest import ingest_statement
 from app.services.labels import write_labels
-from app.services.suggestions import suggest
+from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +50,7 @@ def test_precision_in_the_warehouse_equals_precision_computed_from_the_events(
     with session_for_user(user_id) as session:
         waiting = session.scalars(text("SELECT id FROM transactions WHERE category IS NULL ORDER BY id"))
         ids = [int(txn_id) for txn_id in waiting]
-    with session_for_user(user_id) as session:
-        made = suggest(session, user_id, ids).suggestions
+    made = suggest_now(user_id, ids).suggestions
     assert all(each.candidates for each in made)
     for each in made:
         action = draw.choice(["accept", "accept", "accept", "reject", None, "undone"])

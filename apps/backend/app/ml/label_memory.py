@@ -1,0 +1,245 @@
+"""One user's labels as a process remembers them: counts at every place, moved by one label at a time.
+
+Both engines count labels. The evidence of a model (`evidence`) are the labels at a transaction's places, older ones
+counting less; the heuristics (`hierarchical_prior`) count them at the merchant. Here each label is counted once, where
+it was given, and found again without a pass over the others.
+
+A label that is half a life old counts half. As 0.5 ** ((now - day) / life) = 0.5 ** ((now - start) / life) *
+2 ** ((day - start) / life), sums of the last factor are kept, and what has passed since the start is taken off when
+they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+import numpy as np
+
+from app.ml.dataset import SAMPLE_WEIGHTS
+from app.ml.evidence import HALF_LIVES, LABELS_PER_WEIGHT, LEAST_COUNT, LEVELS, Evidence, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Key = tuple[object, ...]
+
+Counted = TypeVar("Counted", int, str)
+
+SOURCES: Final = tuple(SAMPLE_WEIGHTS)
+_LIVES: Final = tuple(HALF_LIVES.values())
+_LEVELS: Final = tuple(LEVELS)
+# What names a place at each level, and whether that takes a merchant.
+_NAMED_BY: Final = tuple(
+    (level, itemgetter(*map(Place._fields.index, columns)), "merchant" in columns)
+    for level, columns in enumerate(LEVELS.values())
+)
+
+
+class GivenLabel(NamedTuple):
+    """A label, where it was given, the day of its transaction (as `evidence.day_numbers` counts) and its source."""
+
+    place: Place
+    day: int
+    label: str
+    source: str
+
+
+_NOTHING_GIVEN: Final = GivenLabel(Place(0, "", "", "", "", "", 0), 0, "", "")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Labels of one category at one place.
+
+    Attributes:
+        by_source: How many, in the order of SOURCES.
+        decayed: What they count, for each of the HALF_LIVES, as of the memory's start.
+    """
+
+    by_source: list[int] = field(default_factory=lambda: [0] * len(SOURCES))
+    decayed: list[float] = field(default_factory=lambda: [0.0] * len(_LIVES))
+
+    @property
+    def labels(self) -> int:
+        """How many labels there are."""
+        return sum(self.by_source)
+
+
+class _Read(NamedTuple):
+    """A place's categories, by their positions in `words`, and what their labels count, shape (n, half-lives)."""
+
+    numbers: list[int]
+    decayed: NDArray[np.float64]
+
+
+_NO_LABELS: Final[dict[str, Tally]] = {}
+
+
+class LabelMemory:
+    """What a user has labelled as what.
+
+    Attributes:
+        given: The label of each transaction that has one.
+        in_use: How many labels each category has.
+        words: Every category that ever had one; `evidence_at` names them by their positions here.
+        vocabulary: Counts how often a category came into use or out of it.
+    """
+
+    def __init__(self, labels: Mapping[int, GivenLabel], weights: Mapping[str, float]) -> None:
+        """Count labels.
+
+        Args:
+            labels: By transaction.
+            weights: What a label of each source weighs.
+        """
+        self.given: dict[int, GivenLabel] = {}
+        self.in_use: Counter[str] = Counter()
+        self.words: list[str] = []
+        self.vocabulary = 0
+        self._weights = {source: weight * LABELS_PER_WEIGHT for source, weight in weights.items()}
+        self._start = max((label.day for label in labels.values()), default=0)
+        self._days: Counter[int] = Counter()
+        self._last_day: int | None = None
+        self._tallies: dict[Key, dict[str, Tally]] = {}
+        self._numbers: dict[str, int] = {}
+        self._read: dict[Key, _Read] = {}
+        for txn_id, label in labels.items():
+            self.put(txn_id, label)
+
+    def put(self, txn_id: int, label: GivenLabel) -> None:
+        """Let a transaction have a label, in place of the one it had."""
+        if self.given.get(txn_id) == label:
+            return
+        self.remove(txn_id)
+        self.given[txn_id] = label
+        self._count(label, 1)
+
+    def remove(self, txn_id: int) -> None:
+        """Let a transaction have no label."""
+        label = self.given.pop(txn_id, None)
+        if label is not None:
+            self._count(label, -1)
+
+    def tallies_at(self, place: Place, level: str, *, without: int | None = None) -> Mapping[str, Tally]:
+        """Return the labels at a place of a level, by category.
+
+        Args:
+            place: The place.
+            level: One of `evidence.LEVELS`.
+            without: A transaction whose own label is left out.
+        """
+        number = _LEVELS.index(level)
+        return self._at(_keys(place)[number], number, self._own(without))
+
+    def as_of(self, day: int) -> int:
+        """Return the day before which all labels are known to a transaction of a day: one after the latest of them."""
+        if self._last_day is None and self._days:
+            self._last_day = max(self._days)
+        return max(day, self._last_day or day) + 1
+
+    def evidence_at(self, place: Place, as_of: int, *, without: int | None = None) -> Evidence:
+        """Give the counts at a place, of row 0, as `evidence.gather_evidence` does, rounded to single precision.
+
+        Args:
+            place: Of the transaction.
+            as_of: As the method of that name gives it.
+            without: The transaction, whose own label is no evidence for itself.
+
+        Returns:
+            Labels are positions in `words`.
+        """
+        own = self._own(without)
+        keys = _keys(place)
+        read = [self._read_at(key) for key in keys]
+        decayed = np.concatenate([each.decayed for each in read])
+        if own is not _NOTHING_GIVEN:
+            start = 0
+            for each, key, own_key in zip(read, keys, _keys(own.place), strict=True):
+                if key and key == own_key:
+                    decayed[start + each.numbers.index(self._numbers[own.label])] -= self._worth(own)
+                start += len(each.numbers)
+        counts = (decayed * [0.5 ** ((as_of - self._start) / life) for life in _LIVES]).astype(np.float32).ravel()
+        kept = np.flatnonzero(counts > LEAST_COUNT)
+        numbers = np.array([number for each in read for number in each.numbers], dtype=np.int64)
+        level = np.repeat(np.arange(len(read)), [len(each.numbers) for each in read])
+        life = kept % len(_LIVES)
+        entry = kept // len(_LIVES)
+        return Evidence(
+            row=np.zeros(kept.size, dtype=np.int64),
+            slot=level[entry] * len(_LIVES) + life,
+            label=numbers[entry],
+            count=counts[kept].astype(np.float64),
+        )
+
+    def _read_at(self, key: Key) -> _Read:
+        """Bring the labels at a place into the form that they are counted in."""
+        read = self._read.get(key)
+        if read is None:
+            here = self._tallies.get(key, _NO_LABELS)
+            decayed = np.array([tally.decayed for tally in here.values()]).reshape(len(here), len(_LIVES))
+            read = _Read([self._numbers[label] for label in here], decayed)
+            if here:
+                self._read[key] = read
+        return read
+
+    def _own(self, txn_id: int | None) -> GivenLabel:
+        return _NOTHING_GIVEN if txn_id is None else self.given.get(txn_id, _NOTHING_GIVEN)
+
+    def _at(self, key: Key, level: int, own: GivenLabel) -> Mapping[str, Tally]:
+        here = self._tallies.get(key, _NO_LABELS)
+        if own.label not in here or _keys(own.place)[level] != key:
+            return here
+        kept = here[own.label]
+        less = Tally(list(kept.by_source), list(kept.decayed))
+        self._add(less, own, -1)
+        others = {label: tally for label, tally in here.items() if label != own.label}
+        return others | {own.label: less} if less.labels else others
+
+    def _count(self, label: GivenLabel, sign: int) -> None:
+        categories = len(self.in_use)
+        _move(self.in_use, label.label, sign)
+        self.vocabulary += len(self.in_use) != categories
+        _move(self._days, label.day, sign)
+        self._last_day = None
+        if label.label not in self._numbers:
+            self._numbers[label.label] = len(self.words)
+            self.words.append(label.label)
+        for key in filter(None, _keys(label.place)):
+            self._read.pop(key, None)
+            here = self._tallies.setdefault(key, {})
+            tally = here.setdefault(label.label, Tally())
+            self._add(tally, label, sign)
+            if not tally.labels:
+                # What is left of the sums is rounding.
+                del here[label.label]
+                if not here:
+                    del self._tallies[key]
+
+    def _add(self, tally: Tally, label: GivenLabel, sign: int) -> None:
+        tally.by_source[SOURCES.index(label.source)] += sign
+        for life, worth in enumerate(self._worth(label)):
+            tally.decayed[life] += sign * worth
+
+    def _worth(self, label: GivenLabel) -> list[float]:
+        """Say what a label counts at each half-life, as of the memory's start."""
+        weight, age = self._weights[label.source], label.day - self._start
+        return [weight * 2.0 ** (age / days) for days in _LIVES]
+
+
+def _move(counter: Counter[Counted], counted: Counted, by: int) -> None:
+    counter[counted] += by
+    if not counter[counted]:
+        del counter[counted]
+
+
+def _keys(place: Place) -> list[Key]:
+    """Name the place at each level; () where places without a merchant have nothing in common."""
+    return [
+        (level, named(place)) if place.merchant or not needs_merchant else ()
+        for level, named, needs_merchant in _NAMED_BY
+    ]

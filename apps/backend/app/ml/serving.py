@@ -1,0 +1,271 @@
+"""What a model says of transactions somebody asks about, and what is kept of that so that it can be said again.
+
+A model scores its classes and, after them, the labels that the user has come to use since (`category_model`). What
+people see are names: two words that are shown under one name are one candidate, whose probability is the sum of theirs.
+
+What a score was computed from is the transaction, which never changes, and the counts at its places, which do; so the
+counts are packed into the event. They are rounded before they are used, not after.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import polars as pl
+
+from app.ml.artefact import read_artefact
+from app.ml.category_model import model_from_artefact, weigh_readings
+from app.ml.evidence import Evidence, place_of
+from app.ml.single import read_one, score_read
+from app.ml.softmax_regression import softmax
+from app.ml.wording import read_wording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from app.ml.category_model import CategoryModel, Scores
+    from app.ml.evidence import Place
+    from app.ml.wording import WordingScores
+
+DECIMALS: Final = 4
+MOST_READ: Final = 8192  # of a kilobyte or two
+# So many rows are scored before anything else could have its turn.
+FEW_ROWS: Final = 12
+
+_PACKED: Final = np.dtype([("slot", "<u1"), ("label", "<u2"), ("count", "<f4")])
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A category that may be right.
+
+    Attributes:
+        confidence: Probability that it is, between 0 and 1.
+        reasons: Why, in sentences for the person.
+    """
+
+    label: str
+    confidence: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankedCandidates:
+    """All that an engine has to say about a transaction, best candidate first.
+
+    Attributes:
+        inputs: What was used, enough to compute the same again.
+        by_rule: Whether a rule of the user's own decides it.
+    """
+
+    txn_id: int
+    candidates: tuple[Candidate, ...]
+    inputs: dict[str, Any]
+    by_rule: bool = False
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A version that answers.
+
+    Attributes:
+        version: Its number.
+        read: Scores the wording of one transaction, by user, account and normalised description; those that were read
+            last are remembered, for ledgers repeat their strings.
+    """
+
+    version: int
+    model: CategoryModel
+    read: Callable[[int, str, str], WordingScores]
+
+
+def serve_model(model: CategoryModel, version: int) -> ServedModel:
+    """Make a model ready to answer."""
+    return ServedModel(version, model, lru_cache(maxsize=MOST_READ)(partial(read_one, model.wording)))
+
+
+def open_model(path: Path, sha256: str, version: int) -> ServedModel:
+    """Open a version's file, which must be what was registered, and let it score once, so that nobody waits for that.
+
+    Raises:
+        ArtefactRefused: The file is missing, changed or of another format.
+        InvalidInput: The model was made by a recipe, or from features, that this version does not know.
+    """
+    served = serve_model(model_from_artefact(read_artefact(path, sha256)), version)
+    place = place_of(0, "", "", "warm up", None, Decimal(-1))
+    nothing = np.zeros(0, dtype=np.int64)
+    score_rows(served, [place], [Evidence(nothing, nothing, nothing, np.zeros(0))], len(served.model.classes))
+    return served
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """What one user can be told by one model.
+
+    Attributes:
+        words: What is scored, in the order of positions: the model's classes, then what has come into use since.
+        positions: Of each word that counts are of: the positions that they speak for, which share its name.
+        names: The names that words are shown under, ascending.
+        name_of: Index of each position's name, shape (positions,).
+    """
+
+    words: tuple[str, ...]
+    positions: Sequence[Sequence[int]]
+    names: tuple[str, ...]
+    name_of: NDArray[np.int64]
+
+    @cached_property
+    def _position(self) -> NDArray[np.int64] | None:
+        """Position of each word that counts are of, where none has several."""
+        return np.array([first for first, *_ in self.positions]) if not self._has_several else None
+
+    @cached_property
+    def _has_several(self) -> bool:
+        return any(len(positions) != 1 for positions in self.positions)
+
+    def spread(self, counts: Evidence) -> Evidence:
+        """Bring counts of words to the positions that they speak for."""
+        if self._position is not None:
+            return replace(counts, label=self._position[counts.label])
+        entry, position = [], []
+        for number, word in enumerate(counts.label.tolist()):
+            for each in self.positions[word]:
+                entry.append(number)
+                position.append(each)
+        return Evidence(counts.row[entry], counts.slot[entry], np.array(position, np.int64), counts.count[entry])
+
+    def by_name(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Add probabilities of shape (positions,) up to those of names, shape (names,)."""
+        return np.bincount(self.name_of, probabilities, minlength=len(self.names)).astype(np.float64)
+
+
+def label_space(
+    classes: Sequence[str], words: Sequence[str], in_use: Collection[str], shown: Mapping[str, str]
+) -> LabelSpace:
+    """Say what can be suggested to a user.
+
+    Args:
+        classes: Those of the model.
+        words: What counts are of, in the order of their numbers.
+        in_use: Those of them that are somebody's label now.
+        shown: The name of each word that is shown under another.
+    """
+    known = {shown.get(word, word) for word in classes}
+    scored = (*classes, *sorted({shown.get(word, word) for word in in_use} - known))
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for position, word in enumerate(scored):
+        by_name[shown.get(word, word)].append(position)
+    names = tuple(sorted(by_name))
+    number = {name: index for index, name in enumerate(names)}
+    return LabelSpace(
+        words=scored,
+        # A word that is no longer in use has no counts.
+        positions=[by_name.get(shown.get(word, word), [0]) for word in words],
+        names=names,
+        name_of=np.array([number[shown.get(word, word)] for word in scored], dtype=np.int64),
+    )
+
+
+def score_rows(served: ServedModel, places: Sequence[Place], evidence: Sequence[Evidence], label_count: int) -> Scores:
+    """Score transactions; one alone or many at once gives the same but for rounding.
+
+    Args:
+        served: The model.
+        places: Of the transactions.
+        evidence: Counts at each one's places, of row 0 each.
+        label_count: How many words are scored.
+
+    Returns:
+        Scores of shape (transactions, label_count).
+    """
+    model = served.model
+    if len(places) == 1:
+        (place,) = places
+        read = served.read(place.user_id, place.account, place.norm_desc)
+        return score_read(model, read, evidence[0], label_count)
+    frame = pl.DataFrame(
+        [(place.user_id, place.account, place.norm_desc) for place in places],
+        schema={"user_id": pl.Int64, "account": pl.String, "norm_desc": pl.String},
+        orient="row",
+    )
+    together = _concatenated(evidence)
+    scored = weigh_readings(read_wording(model.wording, frame), together, model.base_rates, model.pool, label_count)
+    return replace(scored, scores=scored.scores / model.temperature)
+
+
+def best_names(space: LabelSpace, scores: NDArray[np.float64], offered: Collection[str], most: int) -> dict[str, float]:
+    """Give the names that are most probable, best first, with their confidence.
+
+    Args:
+        space: What was scored.
+        scores: Of one transaction, shape (words,).
+        offered: The names that the user has; others are passed over.
+        most: How many at the most.
+    """
+    probabilities = space.by_name(softmax(scores[None])[0])
+    found: dict[str, float] = {}
+    # Names ascend, so of equal ones the first in the alphabet comes first.
+    for index in np.argsort(-probabilities, kind="stable"):
+        name = space.names[index]
+        if name in offered:
+            found[name] = round(float(probabilities[index]), DECIMALS)
+            if len(found) == most:
+                break
+    return found
+
+
+def pack_evidence(evidence: Evidence) -> str:
+    """Write one row's counts into a short text."""
+    packed = np.empty(evidence.slot.size, dtype=_PACKED)
+    packed["slot"], packed["label"], packed["count"] = evidence.slot, evidence.label, evidence.count
+    return base64.b64encode(packed.tobytes()).decode()
+
+
+def unpack_evidence(text: str) -> Evidence:
+    """Read what `pack_evidence` wrote."""
+    packed = np.frombuffer(base64.b64decode(text), dtype=_PACKED)
+    return Evidence(
+        row=np.zeros(packed.size, dtype=np.int64),
+        slot=packed["slot"].astype(np.int64),
+        label=packed["label"].astype(np.int64),
+        count=packed["count"].astype(np.float64),
+    )
+
+
+def kept_inputs(space: LabelSpace, served: ServedModel, evidence: Evidence) -> dict[str, Any]:
+    """Say what a score was computed from beside the transaction and the model's file.
+
+    Returns:
+        version, counts (packed), further (words after the model's classes); and shown (the names of words that are
+        shown under another one) where there are any.
+    """
+    shown = {
+        word: space.names[index]
+        for word, index in zip(space.words, space.name_of.tolist(), strict=True)
+        if word != space.names[index]
+    }
+    further = list(space.words[len(served.model.classes) :])
+    kept: dict[str, Any] = {"version": served.version, "counts": pack_evidence(evidence), "further": further}
+    return kept | ({"shown": shown} if shown else {})
+
+
+def _concatenated(evidence: Sequence[Evidence]) -> Evidence:
+    sizes = [each.slot.size for each in evidence]
+    slot = np.concatenate([each.slot for each in evidence])
+    # General levels come first, of all rows.
+    order = np.argsort(slot, kind="stable")
+    return Evidence(
+        row=np.repeat(np.arange(len(evidence)), sizes)[order],
+        slot=slot[order],
+        label=np.concatenate([each.label for each in evidence])[order],
+        count=np.concatenate([each.count for each in evidence])[order],
+    )

@@ -1,0 +1,119 @@
+"""What a trained model answers: its best candidates, why, and what they were computed from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from anyio.to_thread import run_sync
+
+from app.ml.hierarchical_prior import Share
+from app.ml.serving import FEW_ROWS, Candidate, RankedCandidates, best_names, kept_inputs, score_rows
+from app.services.heuristics import MEMORY_LEVELS, under_names
+from app.services.reasons import tell_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from app.ml.category_model import Scores
+    from app.ml.evidence import Evidence
+    from app.ml.serving import LabelSpace, ServedModel
+    from app.services.asked_transactions import AskedTransaction
+    from app.services.user_knowledge import UserKnowledge
+
+# After so many transactions other requests get their turn.
+_SLICE: Final = 25
+
+
+class TooSlow(Exception):
+    """A model took longer than anybody may be made to wait."""
+
+
+async def rank_by_model(
+    asked: Sequence[AskedTransaction],
+    knowledge: UserKnowledge,
+    served: ServedModel,
+    *,
+    most: int,
+    patience: float,
+) -> list[RankedCandidates]:
+    """Rank categories for transactions by a model, from what is known now.
+
+    Args:
+        asked: The transactions.
+        knowledge: Of the user.
+        served: The model.
+        most: How many candidates each is given at the most.
+        patience: Seconds that the model may take.
+
+    Returns:
+        One entry for each transaction, in their order.
+
+    Raises:
+        TooSlow: It took longer.
+    """
+    space = knowledge.space_of(served)
+    evidence = []
+    for number, each in enumerate(asked):
+        evidence.append(model_evidence(each, knowledge, space))
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+    began = time.perf_counter()
+    scores = await _score(served, asked, evidence, len(space.words))
+    if time.perf_counter() - began > patience:
+        raise TooSlow
+    answers = []
+    for number, (each, counts) in enumerate(zip(asked, evidence, strict=True)):
+        found = best_names(space, scores.scores[number], knowledge.categories, most)
+        inputs = model_inputs(each, knowledge, served, space, counts)
+        answers.append(RankedCandidates(each.txn_id, _with_reasons(each, knowledge, found), inputs))
+        if number % _SLICE == _SLICE - 1:
+            await asyncio.sleep(0)
+    return answers
+
+
+def model_evidence(asked: AskedTransaction, knowledge: UserKnowledge, space: LabelSpace) -> Evidence:
+    """Count the labels at a transaction's places, its own label left out."""
+    as_of = knowledge.memory.as_of(asked.day)
+    return space.spread(knowledge.memory.evidence_at(asked.place, as_of, without=asked.txn_id))
+
+
+def model_inputs(
+    asked: AskedTransaction, knowledge: UserKnowledge, served: ServedModel, space: LabelSpace, evidence: Evidence
+) -> dict[str, Any]:
+    """Say what a model is told beside the transaction: enough to let it, or another one, score again."""
+    missing = sorted(set(space.names) - knowledge.categories)
+    return {
+        "engine": "model",
+        "as_of": knowledge.memory.as_of(asked.day),
+        **kept_inputs(space, served, evidence),
+        **({"not_offered": missing} if missing else {}),
+    }
+
+
+async def _score(
+    served: ServedModel, asked: Sequence[AskedTransaction], evidence: Sequence[Evidence], label_count: int
+) -> Scores:
+    places = [each.place for each in asked]
+    if len(asked) <= FEW_ROWS:
+        return score_rows(served, places, evidence, label_count)
+    return await run_sync(score_rows, served, places, evidence, label_count)
+
+
+def _with_reasons(
+    asked: AskedTransaction, knowledge: UserKnowledge, found: Mapping[str, float]
+) -> tuple[Candidate, ...]:
+    counts = {
+        level: under_names(knowledge.memory.tallies_at(asked.place, name, without=asked.txn_id), knowledge.shown)
+        for level, name in MEMORY_LEVELS.items()
+    }
+    totals = {level: sum(each.labels for each in here.values()) for level, here in counts.items()}
+    merchant = asked.place.merchant.strip()
+    candidates = []
+    for label, confidence in found.items():
+        levels = {
+            level: Share(here[label].labels, totals[level], 0.0) for level, here in counts.items() if label in here
+        }
+        candidates.append(Candidate(label, confidence, tuple(tell_counts(label, merchant, levels))))
+    return tuple(candidates)

@@ -1,0 +1,189 @@
+"""The models that this process answers with: opened once, checked, and changed together with what is deployed.
+
+A thread listens for deployments and, should a message be lost, looks every few seconds. It opens what is new before
+anybody is answered by it, and puts the new state in the place of the old one at once: a request takes the state that it
+finds at its beginning and keeps it to its end.
+
+A model that cannot be opened, fails or takes too long answers nobody for a while: the heuristics do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import psycopg
+
+from app.db import database_url
+from app.errors import LedgermillError
+from app.ml.artefact import resolve_artefact
+from app.ml.serving import ServedModel, open_model
+from app.ml.tracking import artefact_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 5.0
+RECONNECT_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 0.25  # how long a server that ends may wait for the thread
+# Each takes some tens of megabytes; those that were asked for last are kept.
+MOST_MODELS: Final = 16
+# How long a model that failed is left alone.
+REST_SECONDS: Final = 60.0
+
+Unavailable = Literal["none", "broken", "loading", "slow"]
+
+
+@dataclass(frozen=True)
+class VersionFile:
+    """Where a version's file is below the registry's folder, and its SHA-256."""
+
+    version: int
+    artefact_name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What category sets are served by; a set is its user's id, or None for the shared one."""
+
+    champions: Mapping[int | None, VersionFile]
+    challengers: Mapping[int | None, VersionFile]
+
+
+NOTHING_DEPLOYED: Final = Deployed({}, {})
+
+
+@dataclass
+class _Failure:
+    """Why a version answers nobody, and until when, by the monotonic clock."""
+
+    reason: Unavailable
+    until: float
+
+
+@dataclass
+class ModelServer:
+    """What is deployed, and the models of it that are open.
+
+    Attributes:
+        deployed: What holds now; replaced as a whole.
+    """
+
+    deployed: Deployed = NOTHING_DEPLOYED
+    _open: dict[int, ServedModel] = field(default_factory=dict)
+    _asked_at: dict[int, float] = field(default_factory=dict)
+    _failures: dict[int, _Failure] = field(default_factory=dict)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _listener: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Look, open the models that people are answered by, and follow what is deployed until `stop`.
+
+        Raises:
+            psycopg.OperationalError: The database cannot be reached.
+        """
+        with _connect() as connection:
+            self.look(connection)
+        self._stopping.clear()
+        self._listener = threading.Thread(target=self._follow, name="deployments", daemon=True)
+        self._listener.start()
+
+    def stop(self) -> None:
+        """Follow no longer."""
+        self._stopping.set()
+        if self._listener is not None:
+            self._listener.join()
+            self._listener = None
+
+    def look_once(self) -> None:
+        """Look at what is deployed now, for a process that does not live long."""
+        with _connect() as connection:
+            self.look(connection)
+
+    def look(self, connection: psycopg.Connection) -> None:
+        """Open what is newly deployed, then let it hold."""
+        found: dict[str, dict[int | None, VersionFile]] = {"champion": {}, "challenger": {}}
+        query = "SELECT role, category_set, version, artefact_name, sha256 FROM deployed_models()"
+        for role, category_set, version, name, sha256 in connection.execute(query):
+            found[role][category_set] = VersionFile(version, name, sha256)
+        deployed = Deployed(found["champion"], found["challenger"])
+        served = self.deployed.champions
+        # Of sets whose old champion was asked for, the new one will be; of the others as many as there is room for.
+        awaited = sorted(
+            deployed.champions.items(),
+            key=lambda item: (item[0] in served and served[item[0]].version in self._open, item[1].version),
+            reverse=True,
+        )
+        for _, file in awaited[:MOST_MODELS]:
+            self.open(file)
+        self.deployed = deployed
+
+    def open(self, file: VersionFile) -> ServedModel | Unavailable:
+        """Return the model of a version, opening it where it is not open; or why there is none to answer."""
+        found = self.at_hand(file)
+        if found != "loading":
+            return found
+        with self._turn:
+            if file.version in self._open:
+                return self._open[file.version]
+            try:
+                model = open_model(resolve_artefact(artefact_root(), file.artefact_name), file.sha256, file.version)
+            except (LedgermillError, MemoryError) as error:
+                self.fail(file.version, "broken", str(error))
+                return "broken"
+            self._failures.pop(file.version, None)
+            self._open[file.version] = model
+            self._asked_at[file.version] = time.monotonic()
+            while len(self._open) > MOST_MODELS:
+                self._open.pop(min(self._open, key=lambda version: self._asked_at.get(version, 0.0)))
+        return model
+
+    def at_hand(self, file: VersionFile) -> ServedModel | Unavailable:
+        """Return the model of a version if it is open and has not failed of late; else why it cannot answer now."""
+        failure = self._failures.get(file.version)
+        now = time.monotonic()
+        if failure is not None and failure.until > now:
+            return failure.reason
+        model = self._open.get(file.version)
+        if model is None:
+            return "loading"
+        self._asked_at[file.version] = now
+        return model
+
+    def fail(self, version: int, reason: Unavailable, why: str) -> None:
+        """Let a version answer nobody for a while."""
+        self._failures[version] = _Failure(reason, time.monotonic() + REST_SECONDS)
+        logger.error(
+            "Model version %d answers nobody for %d seconds, the heuristics do: %s", version, REST_SECONDS, why
+        )
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                with _connect() as connection:
+                    connection.execute("LISTEN lm_deployments")
+                    looked_at = -POLL_SECONDS
+                    while not self._stopping.is_set():
+                        is_told = any(connection.notifies(timeout=STOP_SECONDS, stop_after=1))
+                        if is_told or time.monotonic() - looked_at >= POLL_SECONDS:
+                            looked_at = time.monotonic()
+                            self.look(connection)
+            except psycopg.Error as error:
+                logger.warning("What is deployed cannot be looked up, so it stays as it was: %s", error)
+                self._stopping.wait(RECONNECT_SECONDS)
+
+
+SERVER: Final = ModelServer()
+"""The models of this process."""
+
+
+def _connect() -> psycopg.Connection:
+    url = database_url("app").set(drivername="postgresql").render_as_string(hide_password=False)
+    return psycopg.connect(url, autocommit=True)
