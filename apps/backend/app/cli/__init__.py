@@ -18,6 +18,7 @@ from app.cli import (
     labels,
     merchants,
     models,
+    replay,
     rules,
     sample,
     serve,
@@ -48,6 +49,7 @@ app.command("suggest")(suggest.suggest_)
 app.command()(backtest.backtest)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(replay.replay)
 app.add_typer(categories.app, name="categories")
 app.add_typer(db.app, name="db")
 app.add_typer(labels.app, name="labels")

@@ -202,17 +202,23 @@ def score_rows(served: ServedModel, places: Sequence[Place], evidence: Sequence[
     return replace(scored, scores=scored.scores / model.temperature)
 
 
-def best_names(space: LabelSpace, scores: NDArray[np.float64], offered: Collection[str], most: int) -> dict[str, float]:
-    """Give the names that are most probable, best first, with their confidence.
+def best_names(space: LabelSpace, scored: Scores, row: int, offered: Collection[str], most: int) -> dict[str, float]:
+    """Give the names that are most probable for a transaction, best first, with their confidence.
+
+    None, where no label is known of its merchant or description and it is like nothing that was learnt from: what
+    remains is how common categories are.
 
     Args:
         space: What was scored.
-        scores: Of one transaction, shape (words,).
+        scored: The scores.
+        row: Of the transaction among them.
         offered: The names that the user has; others are passed over.
         most: How many at the most.
     """
-    probabilities = space.by_name(softmax(scores[None])[0])
     found: dict[str, float] = {}
+    if not scored.is_familiar[row]:
+        return found
+    probabilities = space.by_name(softmax(scored.scores[row : row + 1])[0])
     # Names ascend, so of equal ones the first in the alphabet comes first.
     for index in np.argsort(-probabilities, kind="stable"):
         name = space.names[index]
@@ -241,8 +247,13 @@ def unpack_evidence(text: str) -> Evidence:
     )
 
 
-def kept_inputs(space: LabelSpace, served: ServedModel, evidence: Evidence) -> dict[str, Any]:
+def kept_inputs(space: LabelSpace, served: ServedModel | None, evidence: Evidence) -> dict[str, Any]:
     """Say what a score was computed from beside the transaction and the model's file.
+
+    Args:
+        space: What was scored.
+        served: By which model; None for counts that no model was told yet.
+        evidence: The counts.
 
     Returns:
         version, counts (packed), further (words after the model's classes); and shown (the names of words that are
@@ -253,8 +264,9 @@ def kept_inputs(space: LabelSpace, served: ServedModel, evidence: Evidence) -> d
         for word, index in zip(space.words, space.name_of.tolist(), strict=True)
         if word != space.names[index]
     }
-    further = list(space.words[len(served.model.classes) :])
-    kept: dict[str, Any] = {"version": served.version, "counts": pack_evidence(evidence), "further": further}
+    version, classes = (served.version, len(served.model.classes)) if served else (None, 0)
+    further = list(space.words[classes:])
+    kept: dict[str, Any] = {"version": version, "counts": pack_evidence(evidence), "further": further}
     return kept | ({"shown": shown} if shown else {})
 
 

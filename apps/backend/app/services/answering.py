@@ -16,7 +16,7 @@ from anyio.to_thread import run_sync
 from app.db import session_for_user
 from app.services.heuristics import deciding_rules, rank_by_heuristics, read_habits, read_shared
 from app.services.metrics import MODEL_FALLBACKS
-from app.services.model_answers import TooSlow, rank_by_model
+from app.services.model_answers import TooSlow, inputs_for_models, rank_by_model
 from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
@@ -97,7 +97,16 @@ async def answer(
     rest = [each for each in asked if each.txn_id not in answers]
     for each, ranked in await _ask_heuristics(connection, knowledge, rest, most):
         answers[each.txn_id] = Answer(each, ranked, None, threshold)
+    if knowledge.category_set in SERVER.deployed.challengers:
+        for each in asked:
+            _tell_challenger(answers[each.txn_id], knowledge)
     return [answers[each.txn_id] for each in asked]
+
+
+def _tell_challenger(answered: Answer, knowledge: UserKnowledge) -> None:
+    """Keep what a model would have been told, where none was asked and a challenger will be, out of the request."""
+    if answered.version is None and not answered.ranked.by_rule:
+        answered.ranked.inputs["model"] = inputs_for_models(answered.asked, knowledge)
 
 
 def _abstention(ranked: RankedCandidates, threshold: float) -> Abstention | None:

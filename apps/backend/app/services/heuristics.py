@@ -15,7 +15,7 @@ import polars as pl
 
 from app.db import driver_connection
 from app.ml.dataset import SAMPLE_WEIGHTS
-from app.ml.hierarchical_prior import Counted, leave_out, rank_labels
+from app.ml.hierarchical_prior import LEVELS, Counted, Share, leave_out, rank_labels, shrink
 from app.ml.label_memory import SOURCES
 from app.ml.serving import DECIMALS, Candidate, RankedCandidates
 from app.services.category_map import category_map_revision
@@ -144,11 +144,37 @@ def rank_by_heuristics(
             named=habits.builtin_labels.get(each.place.builtin),
         )[: most + 1]
         candidates = _candidates(each, levels, rule, record, habits.builtin_labels)[:most]
-        inputs: dict[str, Any] = used | {"evidence": [_kept_evidence(level) for level in levels[:most]]}
+        inputs: dict[str, Any] = used | {"evidence": [_kept_evidence(level) for level in levels]}
         if rule:
-            inputs["rule"] = {"id": rule.rule_id, "revision": rule.revision, "confidence": rule_confidence(record)}
+            inputs["rule"] = {
+                "id": rule.rule_id,
+                "revision": rule.revision,
+                "category": rule.category,
+                "confidence": rule_confidence(record),
+            }
         answers.append(RankedCandidates(each.txn_id, tuple(candidates), inputs, by_rule=rule is not None))
     return answers
+
+
+def rank_again(inputs: Mapping[str, Any]) -> dict[str, float]:
+    """Rank categories from what an event kept.
+
+    Args:
+        inputs: As `rank_by_heuristics` gave them.
+
+    Returns:
+        Names and confidences, best first.
+    """
+    rule = inputs.get("rule")
+    share = rule["confidence"] if rule else 0.0
+    found = {rule["category"]: share} if rule else {}
+    for kept in inputs["evidence"]:
+        levels = {level: Share(*kept[level]) for level in LEVELS if level in kept}
+        probability = shrink(kept["base"], levels, inputs["strengths"])
+        is_rule_s = rule is not None and kept["label"] == rule["category"]
+        confidence = (share if is_rule_s else 0.0) + (1 - share) * probability
+        found[kept["label"]] = round(min(confidence, 1.0), DECIMALS)
+    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
 
 
 def deciding_rules(asked: Sequence[AskedTransaction], habits: Habits) -> dict[int, ActiveRule]:

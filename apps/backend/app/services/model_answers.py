@@ -65,8 +65,8 @@ async def rank_by_model(
         raise TooSlow
     answers = []
     for number, (each, counts) in enumerate(zip(asked, evidence, strict=True)):
-        found = best_names(space, scores.scores[number], knowledge.categories, most)
-        inputs = model_inputs(each, knowledge, served, space, counts)
+        found = best_names(space, scores, number, knowledge.categories, most)
+        inputs = {"engine": "model"} | _kept(knowledge, space, served, counts)
         answers.append(RankedCandidates(each.txn_id, _with_reasons(each, knowledge, found), inputs))
         if number % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
@@ -79,17 +79,18 @@ def model_evidence(asked: AskedTransaction, knowledge: UserKnowledge, space: Lab
     return space.spread(knowledge.memory.evidence_at(asked.place, as_of, without=asked.txn_id))
 
 
-def model_inputs(
-    asked: AskedTransaction, knowledge: UserKnowledge, served: ServedModel, space: LabelSpace, evidence: Evidence
+def inputs_for_models(asked: AskedTransaction, knowledge: UserKnowledge) -> dict[str, Any]:
+    """Say what a model would have been told that was not asked."""
+    space = knowledge.bare_space
+    return _kept(knowledge, space, None, model_evidence(asked, knowledge, space))
+
+
+def _kept(
+    knowledge: UserKnowledge, space: LabelSpace, served: ServedModel | None, evidence: Evidence
 ) -> dict[str, Any]:
     """Say what a model is told beside the transaction: enough to let it, or another one, score again."""
     missing = sorted(set(space.names) - knowledge.categories)
-    return {
-        "engine": "model",
-        "as_of": knowledge.memory.as_of(asked.day),
-        **kept_inputs(space, served, evidence),
-        **({"not_offered": missing} if missing else {}),
-    }
+    return kept_inputs(space, served, evidence) | ({"not_offered": missing} if missing else {})
 
 
 async def _score(

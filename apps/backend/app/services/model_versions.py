@@ -59,6 +59,20 @@ def open_version(session: Session, category_set: int | None, version: int) -> Ar
     return read_artefact(resolve_artefact(artefact_root(), name), sha256)
 
 
+def open_any_version(session: Session, version: int) -> Artefact:
+    """Read the file of a version of whichever category set. For a session of the role lm_jobs.
+
+    Raises:
+        ArtefactRefused: It is missing, changed or of another format.
+        NotFound: There is no such version any more.
+    """
+    find = text("SELECT user_id FROM model_versions WHERE version = :version")
+    row = session.execute(find, {"version": version}).one_or_none()
+    if row is None:
+        raise NotFound("There is no such version any more.")
+    return open_version(session, row.user_id, version)
+
+
 def require_version(session: Session, category_set: int | None, version: int) -> tuple[str, str]:
     """Return name and hash of a version's file.
 

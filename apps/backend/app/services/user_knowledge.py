@@ -151,7 +151,7 @@ class UserKnowledge:
     categories: frozenset[str]
     habits: Habits | None = None
     _moved: int = 0
-    _spaces: dict[int, tuple[int, LabelSpace]] = field(default_factory=dict)
+    _spaces: dict[int | None, tuple[int, LabelSpace]] = field(default_factory=dict)
 
     @property
     def min_confidence(self) -> float | None:
@@ -178,10 +178,18 @@ class UserKnowledge:
 
     def space_of(self, served: ServedModel) -> LabelSpace:
         """Say what the user can be told by a model."""
-        kept = self._spaces.get(served.version)
+        return self._space(served.version, served.model.classes)
+
+    @property
+    def bare_space(self) -> LabelSpace:
+        """What the user's labels are, without any model."""
+        return self._space(None, ())
+
+    def _space(self, version: int | None, classes: Sequence[str]) -> LabelSpace:
+        kept = self._spaces.get(version)
         if kept is None or kept[0] != self.memory.vocabulary:
-            space = label_space(served.model.classes, self.memory.words, self.memory.in_use, self.shown)
-            self._spaces[served.version] = kept = (self.memory.vocabulary, space)
+            space = label_space(classes, self.memory.words, self.memory.in_use, self.shown)
+            self._spaces[version] = kept = (self.memory.vocabulary, space)
         return kept[1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
@@ -12,9 +13,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from app.config import get_settings
-from app.db import session_for_jobs, session_for_user
+from app.db import driver_connection, session_for_jobs, session_for_user
 from app.main import create_app
 from app.ml.artefact import encode_artefact
+from app.ml.category_model import model_to_artefact
+from app.ml.dataset import read_training_set
+from app.ml.estimator import fit_model
 from app.ml.registry import TrainingRecord, log_training
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
@@ -96,6 +100,31 @@ def client(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClien
     with TestClient(create_app(), base_url="http://localhost:8000", client=("127.0.0.1", 50000)) as client:
         yield client
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def train_version(database: str) -> Callable[[Ledger], int]:
+    """Learn from a ledger as it stands and register that, as a training does but without judging it."""
+    assert database
+    seeds = count()
+
+    def register(ledger: Ledger) -> int:
+        tomorrow = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=1)
+        with session_for_jobs() as session:
+            rows = read_training_set(driver_connection(session), tomorrow, category_set=ledger.user_id)
+        artefact = encode_artefact(*model_to_artefact(fit_model(rows, seed=next(seeds))))
+        record = TrainingRecord(ledger.user_id, "d" * 64, {"seed": 7}, {"accuracy": 0.9}, artefact)
+        with session_for_jobs() as session:
+            add_run = text("""
+                INSERT INTO ml_training_runs (status, user_id, seed, accuracy, f1_macro, as_of, metrics)
+                VALUES ('succeeded', :user_id, 7, 0.9, 0.8, now(), '{}') RETURNING run_id
+            """)
+            run_id = session.execute(add_run, {"user_id": ledger.user_id}).scalar_one()
+            registered = log_training(record)
+            add_version(session, ledger.user_id, run_id, registered)
+        return registered.version
+
+    return register
 
 
 @pytest.fixture

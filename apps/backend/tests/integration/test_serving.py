@@ -1,0 +1,419 @@
+"""The champion answers: which one, from what, what happens where it cannot, and that all can be computed again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from prometheus_client import REGISTRY
+
+from app.db import database_url, session_for_jobs, session_for_user
+from app.ml.serving import FEW_ROWS
+from app.ml.tracking import artefact_root
+from app.services import answering, deployments, served_models
+from app.services.categories import rename_or_merge
+from app.services.labels import remove_labels, write_labels
+from app.services.replay import replay_suggestions
+from app.services.rules import RuleDraft, add_rule
+from app.services.served_models import SERVER
+from app.services.suggestions import Suggestion, suggest_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from fastapi.testclient import TestClient
+
+    from app.services.served_models import ModelServer
+    from tests.integration.conftest import Ledger
+
+LONG_AGO = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+BECAUSE = {"actor": "a test", "reason": "to see"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_server() -> Iterator[None]:
+    """Versions of another test's database have the same numbers."""
+    yield
+    SERVER.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture
+def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
+    """A model of the ledger that answers for it."""
+    version = train_version(labelled)
+    promote(labelled, version)
+    return version
+
+
+def promote(ledger: Ledger, version: int) -> None:
+    with session_for_jobs() as session:
+        deployments.promote(session, ledger.user_id, version, **BECAUSE)
+
+
+def suggested(ledger: Ledger, txn_id: int, **options: Any) -> Suggestion:
+    (made,) = suggest_now(ledger.user_id, [txn_id], **options).suggestions
+    return made
+
+
+def confidences(made: Suggestion) -> dict[str, float]:
+    return {candidate.label: candidate.confidence for candidate in made.candidates}
+
+
+def last_event(connection: psycopg.Connection) -> dict[str, Any]:
+    cursor = connection.execute("SELECT * FROM suggestion_events ORDER BY id DESC LIMIT 1")
+    names = [column.name for column in cursor.description or ()]
+    return dict(zip(names, cursor.fetchone() or (), strict=True))
+
+
+def fallbacks(reason: str) -> float:
+    return REGISTRY.get_sample_value("lm_model_fallbacks_total", {"reason": reason}) or 0.0
+
+
+# --- who answers -----------------------------------------------------------------------------------------------------
+
+
+def test_the_champion_answers_and_its_event_says_from_what(
+    labelled: Ledger, champion: int, admin_connection: psycopg.Connection
+) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    made = suggested(labelled, new)
+    assert (made.source, made.model_version, made.candidates[0].label) == ("model", str(champion), "Groceries")
+    event = last_event(admin_connection)
+    assert (event["source"], event["model_version"], event["mode"]) == ("model", str(champion), "auto")
+    assert len(event["features_hash"]) == 32
+    assert event["inputs"]["counts"]
+    assert made.candidates[0].reasons
+
+
+def test_where_the_heuristics_are_asked_for_they_answer(labelled: Ledger, champion: int) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    assert suggested(labelled, new, mode="heuristic").source == "rule"
+
+
+def test_a_rule_of_one_s_own_wins_over_the_model(labelled: Ledger, champion: int) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    condition = {"match": "all", "conditions": [{"field": "description", "operator": "contains", "value": "0077"}]}
+    draft = {"name": "that shop", "condition": condition, "category": "Household", "priority": 0}
+    with session_for_user(labelled.user_id) as session:
+        add_rule(session, labelled.user_id, RuleDraft.model_validate(draft))
+    ruled = suggested(labelled, new)
+    assert (ruled.source, ruled.candidates[0].label) == ("rule", "Household")
+    assert suggested(labelled, new, mode="model").source == "model"
+
+
+def test_a_model_s_own_doubts_are_said_and_logged(labelled: Ledger, champion: int) -> None:
+    strange, torn = labelled.add("2025-02-01,QQZZ UNHEARD OF,-9.00,card,", "2025-02-01,CORNER SHOP,-9.00,card,")
+    made = suggested(labelled, strange, min_confidence=0.0)
+    assert (made.source, made.model_version) == ("model", str(champion))
+    assert (made.candidates, made.abstention) == ((), "no_candidate")
+    unsure = suggested(labelled, torn, min_confidence=0.99)
+    assert (unsure.candidates, unsure.abstention) == ((), "below_confidence")
+    asked_for = suggested(labelled, torn, min_confidence=0.0)
+    assert len(asked_for.candidates) == 3
+    assert sum(confidences(asked_for).values()) <= 1.0001
+
+
+def test_many_at_once_get_what_each_gets_alone(labelled: Ledger, champion: int) -> None:
+    assert champion
+    ids = labelled.add(*[f"2025-02-{day:02},SHOP {day} YORK,-{day}.00,card," for day in range(1, 29)])
+    together = suggest_now(labelled.user_id, ids, min_confidence=0.0).suggestions
+    assert len(ids) > FEW_ROWS
+    for made in together:
+        alone = suggested(labelled, made.txn_id, min_confidence=0.0)
+        assert confidences(made) == pytest.approx(confidences(alone), abs=1.5e-4)
+
+
+# --- what is known ---------------------------------------------------------------------------------------------------
+
+
+def test_one_correction_moves_the_next_suggestion_and_taking_it_back_moves_it_back(
+    labelled: Ledger, champion: int
+) -> None:
+    assert champion
+    first, second = labelled.add("2025-02-01,CORNER SHOP,-3.50,card,", "2025-02-02,CORNER SHOP,-3.50,card,")
+    before = confidences(suggested(labelled, second, min_confidence=0.0))
+    loser = "Household" if next(iter(before)) == "Groceries" else "Groceries"
+    with session_for_user(labelled.user_id) as session:
+        write_labels(session, {first: loser}, source="human")
+    after = confidences(suggested(labelled, second, min_confidence=0.0))
+    assert next(iter(after)) == loser
+    assert after[loser] > before[loser]
+    with session_for_user(labelled.user_id) as session:
+        remove_labels(session, [first])
+    assert confidences(suggested(labelled, second, min_confidence=0.0)) == before
+
+
+def test_a_label_counts_however_late_the_transaction_that_wrote_it_ends(labelled: Ledger, champion: int) -> None:
+    assert champion
+    first, other, asked = labelled.add(*[f"2025-02-0{day},NEW SHOP,-3.50,card," for day in (1, 2, 3)])
+    url = database_url("admin").set(drivername="postgresql").render_as_string(hide_password=False)
+    write = "INSERT INTO transaction_labels (txn_id, label, source) VALUES (%s, 'Household', 'human')"
+    with psycopg.connect(url) as slow:
+        slow.execute(write, [first])
+        # Another label is written and seen meanwhile; its event has the higher number.
+        with session_for_user(labelled.user_id) as session:
+            write_labels(session, {other: "Groceries"}, source="human")
+        between = confidences(suggested(labelled, asked, min_confidence=0.0))
+        slow.commit()
+    after = confidences(suggested(labelled, asked, min_confidence=0.0))
+    assert after["Household"] > between["Household"]
+
+
+def test_a_transaction_s_own_label_is_no_evidence_for_itself(labelled: Ledger, champion: int) -> None:
+    assert champion
+    (only,) = labelled.add("2025-02-01,SEEN ONCE,-9.00,card,")
+    before = confidences(suggested(labelled, only, min_confidence=0.0))
+    with session_for_user(labelled.user_id) as session:
+        write_labels(session, {only: "Household"}, source="human")
+    assert confidences(suggested(labelled, only, min_confidence=0.0)) == pytest.approx(before, abs=0.02)
+
+
+def test_categories_are_suggested_under_the_names_of_today(labelled: Ledger, champion: int) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,CORNER SHOP,-3.50,card,")
+    before = confidences(suggested(labelled, new, min_confidence=0.0))
+    with session_for_user(labelled.user_id) as session:
+        rename_or_merge(session, labelled.user_id, "Groceries", "Food")
+    renamed = confidences(suggested(labelled, new, min_confidence=0.0))
+    assert renamed.pop("Food") == before.pop("Groceries")
+    assert renamed == before
+    with session_for_user(labelled.user_id) as session:
+        rename_or_merge(session, labelled.user_id, "Household", "Food")
+    merged = confidences(suggested(labelled, new, min_confidence=0.0))
+    assert set(merged) == {"Food", "Fuel"}
+    assert merged["Food"] > 0.9
+    assert replay_suggestions(LONG_AGO).differing == 0
+
+
+def test_an_import_counts_at_once(labelled: Ledger, champion: int) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,HARBOUR CAFE,-3.50,card,")
+    assert suggested(labelled, new, min_confidence=0.0).abstention == "no_candidate"
+    labelled.add(*[f"2025-03-{day:02},HARBOUR CAFE,-3.50,card,Household" for day in range(1, 6)])
+    assert suggested(labelled, new).candidates[0].label == "Household"
+
+
+# --- where it cannot -------------------------------------------------------------------------------------------------
+
+
+def test_without_a_champion_the_heuristics_answer_and_it_is_counted(labelled: Ledger) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    before = fallbacks("none")
+    assert suggested(labelled, new).source == "rule"
+    assert fallbacks("none") == before + 1
+
+
+def test_a_champion_whose_file_was_changed_answers_nobody(
+    labelled: Ledger, champion: int, admin_connection: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    spoil(admin_connection, champion)
+    before = fallbacks("broken")
+    with caplog.at_level(logging.ERROR):
+        made = suggested(labelled, new)
+    assert (made.source, made.candidates[0].label, made.model_version) == ("rule", "Groceries", None)
+    assert fallbacks("broken") == before + 1
+    assert f"Model version {champion} answers nobody" in caplog.text
+    # It is not tried again at once.
+    caplog.clear()
+    assert suggested(labelled, new).source == "rule"
+    assert not caplog.text
+
+
+def spoil(connection: psycopg.Connection, version: int) -> None:
+    """Change one byte of a model's file."""
+    (name,) = connection.execute(
+        "SELECT artefact_name FROM model_versions WHERE version = %s", [version]
+    ).fetchone() or ("",)
+    path = artefact_root() / name
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_a_champion_that_fails_is_answered_for_and_left_alone(
+    labelled: Ledger, champion: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    assert champion
+    ids = labelled.add(*[f"2025-02-{day:02},ALDI 0077 YORK,-9.00,card," for day in range(1, count + 1)])
+    asked = []
+
+    def fail(*_: object) -> None:
+        asked.append(1)
+        raise MemoryError("ALDI 0077 YORK")
+
+    monkeypatch.setattr("app.services.model_answers.score_rows", fail)
+    before = fallbacks("broken")
+    made = suggest_now(labelled.user_id, ids).suggestions
+    assert {each.source for each in made} == {"rule"}
+    assert fallbacks("broken") == before + len(ids)
+    assert "ALDI" not in caplog.text
+    assert suggest_now(labelled.user_id, ids).suggestions[0].source == "rule"
+    assert len(asked) == 1
+
+
+def test_a_champion_that_is_slow_is_answered_for_and_left_alone_for_a_while(
+    labelled: Ledger, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    before = fallbacks("slow")
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "PATIENCE_SECONDS", -1.0)
+        assert suggested(labelled, new).source == "rule"
+    assert suggested(labelled, new).source == "rule"
+    assert fallbacks("slow") == before + 2
+    monkeypatch.setattr(served_models.time, "monotonic", lambda: time.perf_counter() + 1e6)
+    assert suggested(labelled, new).model_version == str(champion)
+
+
+# --- following what is deployed --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def following(champion: int, labelled: Ledger) -> Iterator[tuple[ModelServer, int]]:
+    """A server that follows, while the champion answers."""
+    assert labelled
+    SERVER.start()
+    yield SERVER, champion
+    SERVER.stop()
+
+
+def wait_for(server: ModelServer, ledger: Ledger, version: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while server.deployed.champions[ledger.user_id].version != version:
+        assert time.monotonic() < until, "it was not followed in time"
+        time.sleep(0.005)
+
+
+def test_a_promotion_and_a_rollback_are_followed_without_being_looked_for(
+    labelled: Ledger,
+    train_version: Callable[[Ledger], int],
+    following: tuple[ModelServer, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, first = following
+    monkeypatch.setattr(served_models, "POLL_SECONDS", 1e9)
+    second = train_version(labelled)
+    time.sleep(0.3)
+    promote(labelled, second)
+    wait_for(server, labelled, second, 2)
+    with session_for_jobs() as session:
+        deployments.rollback(session, labelled.user_id, **BECAUSE)
+    wait_for(server, labelled, first, 2)
+
+
+def test_a_lost_message_is_made_up_for(
+    labelled: Ledger,
+    train_version: Callable[[Ledger], int],
+    following: tuple[ModelServer, int],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, _ = following
+    monkeypatch.setattr(served_models, "POLL_SECONDS", 1e9)
+    second = train_version(labelled)
+    time.sleep(0.5)
+    admin_connection.execute("ALTER TABLE model_deployments DISABLE TRIGGER deployed")
+    try:
+        promote(labelled, second)
+        time.sleep(0.5)
+        assert server.deployed.champions[labelled.user_id].version != second
+        monkeypatch.setattr(served_models, "POLL_SECONDS", 0.1)
+        wait_for(server, labelled, second, 3)
+    finally:
+        admin_connection.execute("ALTER TABLE model_deployments ENABLE TRIGGER deployed")
+
+
+def test_a_server_that_loses_its_connection_keeps_answering_and_comes_back(
+    labelled: Ledger,
+    train_version: Callable[[Ledger], int],
+    following: tuple[ModelServer, int],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, first = following
+    monkeypatch.setattr(served_models, "RECONNECT_SECONDS", 0.1)
+    admin_connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%deployed_models()%' "
+        "AND pid <> pg_backend_pid() AND datname = current_database()"
+    )
+    assert server.deployed.champions[labelled.user_id].version == first
+    second = train_version(labelled)
+    promote(labelled, second)
+    wait_for(server, labelled, second, 5)
+
+
+def test_one_request_is_answered_by_one_version(
+    labelled: Ledger, champion: int, train_version: Callable[[Ledger], int], client: TestClient
+) -> None:
+    ids = labelled.add(*[f"2025-02-{day:02},SHOP {day},-9.00,card," for day in range(1, 29)])
+    second = train_version(labelled)
+    seen = set()
+    promote(labelled, second)
+    until = time.monotonic() + 5
+    while str(second) not in seen:
+        assert time.monotonic() < until
+        answer = client.post("/suggestions", json={"txn_ids": ids})
+        assert answer.status_code == 200
+        versions = {each["model_version"] for each in answer.json()["suggestions"]}
+        assert len(versions) == 1
+        seen |= versions
+    assert seen <= {str(champion), str(second)}
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_suggested_comes_out_again_whatever_was_learnt_since(labelled: Ledger, champion: int) -> None:
+    assert champion
+    ids = labelled.add(
+        *[f"2025-02-{day:02},{shop},-{day}.00,card," for day in range(1, 20) for shop in ("CORNER SHOP", f"NEW {day}")]
+    )
+    suggest_now(labelled.user_id, ids, min_confidence=0.0)
+    suggested(labelled, ids[0])
+    suggest_now(labelled.user_id, ids, mode="heuristic", min_confidence=0.0)
+    with session_for_user(labelled.user_id) as session:
+        write_labels(session, dict.fromkeys(ids, "Household"), source="human")
+    suggest_now(labelled.user_id, ids)
+    found = replay_suggestions(LONG_AGO, user_id=labelled.user_id)
+    assert found.events == {"model": 2 * len(ids) + 1, "rule": len(ids)}
+    assert (found.differing, dict(found.missing)) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "what"),
+    [
+        ("candidates = jsonb_set(candidates, '{0,confidence}', '0.5')", "confidence"),
+        ("candidates = jsonb_set(candidates, '{0,label}', '\"Fishing\"')", "categories"),
+        ("candidates = '[]'", "categories"),
+        ("features_hash = repeat('0', 32)", "features"),
+    ],
+)
+def test_what_comes_out_otherwise_is_reported(
+    labelled: Ledger, champion: int, admin_connection: psycopg.Connection, spoilt: str, what: str
+) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    made = suggested(labelled, new)
+    admin_connection.execute(f"UPDATE suggestion_events SET {spoilt} WHERE id = %s", [made.event_id])  # type: ignore[arg-type]
+    found = replay_suggestions(LONG_AGO)
+    assert [(each.event_id, each.what) for each in found.first] == [(made.event_id, what)]
+    assert found.differing == 1
+
+
+def test_what_cannot_be_computed_again_is_counted_with_the_reason(
+    labelled: Ledger, champion: int, admin_connection: psycopg.Connection
+) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    suggested(labelled, new)
+    spoil(admin_connection, champion)
+    found = replay_suggestions(LONG_AGO)
+    assert found.differing == 0
+    assert [reason.startswith(f"Version {champion}: ") for reason in found.missing] == [True]
