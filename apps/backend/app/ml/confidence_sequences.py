@@ -3,21 +3,22 @@
 An interval of 95 % that is looked at every hour is left by the truth sooner or later. A confidence sequence is left at
 any time at all with probability alpha or less, so an experiment may stop the moment that it says enough (Robbins 1970;
 Ramdas, Grünwald, Vovk and Shafer 2023). This one is the asymptotic sequence of Waudby-Smith, Arbour, Sinha, Kennedy and
-Ramdas (2024): with V the variance of a sum, a normal mixture keeps the sum within sqrt(V (1 + 1/x) log((1 + x) / alpha²))
-for all time, x being V in units of a constant that makes the interval tightest at a planned number of answers.
+Ramdas (2024): with V the variance of a sum, and a for alpha, the sum stays within sqrt(V (1 + 1/x) log((1 + x) / a²))
+for all time, by a normal mixture. x is V in units of a constant that makes the interval tightest at a planned number of
+answers.
 
 What is independent is the unit that was randomised, a user or a user's merchant, and not the answer. V is therefore the
 cluster-robust variance of the ratio of sums (Liang and Zeger 1986; Deng, Knoblich and Lu 2018), from one residual a
-unit: its outcomes less the mean times its answers. When units come back, V grows faster than the answers do, and later
-sums are tied to earlier ones more closely than independent steps would tie them; by Slepian's inequality (1962) they
-then leave the bounds less often, not more.
+unit: its outcomes less the mean times its answers. When units come back and answer much as before, later sums are tied
+to earlier ones more closely than independent steps would tie them; by Slepian's inequality (1962) they then leave the
+bounds less often, not more.
 
 An approximation for many units must not be believed for few. Two corrections vanish as units come in. The normal
 quantile gives way to Student's of the same tail, its degrees of freedom counted from the effective number of units,
 which one unit with most of the answers makes small (Carter, Schnepel and Steigerwald 2017). And V is estimated as if
-two more units of ordinary size had been seen, one at either end of what is possible: a run of nothing but successes has
-no spread and yet proves no certainty (Agresti and Caffo 2000 add outcomes in the same way). With next to nothing seen,
-the interval is all that is possible.
+two more units had been seen, of the size that the average answer's unit has, one at either end of what is possible: a
+run of nothing but successes has no spread and yet proves no certainty (Agresti and Caffo 2000 add outcomes in the same
+way). With next to nothing seen, the interval is all that is possible.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import lambertw
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from app.ml.bootstrap import Floats
 
 # A sequence that is to be tightest sooner is an approximation where none holds: shares near 1 leave it too often.
@@ -39,6 +41,8 @@ FEWEST_PLANNED: Final = 300
 # answer of ten. Where it varies by less or more, the interval is tightest later or sooner, and as valid.
 _ACCEPTANCE_VARIANCE: Final = 0.25
 _MEAN_VARIANCE: Final = 0.1
+# Stands for none at all, so that nothing is divided by 0; far less than a single answer gives.
+_LEAST_PROGRESS: Final = 1e-12
 # e to this is still a float.
 _MOST_LOG: Final = 700.0
 
@@ -154,14 +158,14 @@ def _mean(moments: UnitMoments) -> Floats:
 
 
 def _variance_of_sum(moments: UnitMoments, possible: tuple[float, float]) -> Floats:
-    """Estimate the variance of the sum of residuals; never 0, also where all outcomes are the same."""
+    """Estimate the variance of the sum of residuals; never 0, not even where all outcomes are the same."""
     least, most = possible
-    # The two units that are added, one at either end.
-    size = np.maximum(moments.answers, 1) / np.maximum(moments.units, 1)
+    # Of the two units that are added.
+    size = np.maximum(moments.answer_squares, 1) / np.maximum(moments.answers, 1)
     mean = (moments.totals + size * (least + most)) / (np.maximum(moments.answers, 1) + 2 * size)
     squares = moments.total_squares - 2 * mean * moments.products + mean**2 * moments.answer_squares
     squares = squares + size**2 * ((least - mean) ** 2 + (most - mean) ** 2)
-    return np.asarray(squares * moments.units / np.maximum(moments.units - 1, 1))
+    return np.asarray(squares * np.maximum(moments.units, 1) / np.maximum(moments.units - 1, 1))
 
 
 def _degrees_of_freedom(moments: UnitMoments) -> Floats:
@@ -173,13 +177,13 @@ def _quantile(progress: Floats, freedom: Floats, alpha: float) -> Floats:
     """Return how many standard errors the sequence reaches to either side.
 
     Args:
-        progress: Of any shape, variance in units of what is planned, above 0.
+        progress: Of any shape, variance in units of what is planned.
         freedom: Of the same shape, degrees of freedom; where there are none, infinity is returned.
         alpha: How probable it may be that the truth ever lies outside.
     """
     # The x at which the bound is tightest solves log((1 + x) / alpha²) = x.
     tightest = -float(lambertw(-(alpha**2) / math.e, k=-1).real) - 1
-    x = progress * tightest
+    x = np.maximum(progress * tightest, _LEAST_PROGRESS)
     square = (1 + 1 / x) * np.log((1 + x) / alpha**2)
     # Student's quantile for a normal one, by Wallace's approximation (1959), which does not underflow far out.
     known = np.where(freedom > 0, freedom, 1)

@@ -1,9 +1,9 @@
 """Evidence from counts, by exact test martingales: of two systems' disagreements, and of how units were assigned.
 
 An e-value is what a stake of 1 has grown to by betting against a hypothesis. While the hypothesis holds, a bet is fair
-at best, and the stake ever reaches 1/alpha with probability alpha or less (Ville 1939; Ramdas, Grünwald, Vovk and Shafer
-2023), so it may be read at any time and as often as wanted. The bets here are mixtures of likelihoods (Robbins 1970;
-Howard, Ramdas, McAuliffe and Sekhon 2021), and hold for any counts, not just for large ones.
+at best, and the stake ever reaches 1/alpha with probability alpha or less (Ville 1939; Ramdas, Grünwald, Vovk and
+Shafer 2023), so it may be read at any time and as often as wanted. The bets here are mixtures of likelihoods (Robbins
+1970; Howard, Ramdas, McAuliffe and Sekhon 2021), and hold for any counts, not just for large ones.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class SampleRatioEvidence:
 def disagreement_evidence(wins: int, losses: int, *, alpha: float = 0.05) -> DisagreementEvidence:
     """Weigh whether either of two systems wins their disagreements, as often as wanted.
 
-    An anytime-valid form of McNemar's test (1947): the likelihood of the share of wins, mixed over a Beta prior, against
-    that of one half (Robbins 1970; Howard et al. 2021). The bounds hold the shares that the same bet does not reject.
+    An anytime-valid form of McNemar's test (1947): the likelihood of the share of wins, mixed over a Beta prior,
+    against that of one half (Robbins 1970; Howard et al. 2021). The bounds hold the shares that the same bet does not
+    reject.
 
     Args:
         wins: Disagreements that the first has right. They must be independent: count a unit once, by its first
@@ -144,7 +145,7 @@ def sample_ratio_evidence(periods: Sequence[AssignmentPeriod]) -> SampleRatioEvi
     totals: dict[tuple[float, ...], NDArray[np.int64]] = {}
     for counts, shares in periods:
         assigned = np.asarray(counts, dtype=np.int64)
-        if assigned.size != len(shares) or min(*counts, *shares) < 0 or not math.isclose(sum(shares), 1):
+        if assigned.size != len(shares) or not math.isclose(sum(shares), 1) or min(*counts, *shares) < 0:
             raise ValueError("each period needs counts of units, and as many shares that add up to 1")
         totals[tuple(shares)] = totals.get(tuple(shares), 0) + assigned
     log_e = sum(float(log_assignment_evidence(counts, np.asarray(shares))) for shares, counts in totals.items())
