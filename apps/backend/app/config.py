@@ -79,6 +79,10 @@ class Settings(BaseSettings):
     """Largest body of every other request."""
     rate_limit_per_minute: int = Field(default=6000, ge=0)
     """Requests a user may make at once, an allowance that takes a minute to refill, over all workers; 0: any number."""
+    shadow: bool = True
+    """Whether a challenger is asked, in a process of its own, what it would have suggested."""
+    shadow_memory_mib: int = Field(default=1024, gt=0)
+    """Memory that this process may take; with more it is ended and begun again."""
     run_dir: Path | None = None
     """What the workers of one server share while it runs; `lm serve` sets it. Unset: each process is on its own."""
 

@@ -30,6 +30,7 @@ from app.api.request_log import log_requests
 from app.request_pool import close_request_pool
 from app.services import installation, rate_limit
 from app.services.served_models import SERVER
+from app.services.shadow_process import SHADOW
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,7 +42,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.revision = prepared.revision
     await run_in_threadpool(installation.ensure_local_user)
     await run_in_threadpool(SERVER.start)
+    SHADOW.start()
     yield
+    await run_in_threadpool(SHADOW.stop)
     await run_in_threadpool(SERVER.stop)
     await close_request_pool()
     rate_limit.close()

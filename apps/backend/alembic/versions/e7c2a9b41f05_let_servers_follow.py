@@ -57,7 +57,7 @@ def upgrade() -> None:
         $$;
         COMMENT ON FUNCTION deployed_models IS 'What category sets are served by, and the files; nothing of people.';
         REVOKE EXECUTE ON FUNCTION deployed_models FROM PUBLIC;
-        GRANT EXECUTE ON FUNCTION deployed_models TO lm_app
+        GRANT EXECUTE ON FUNCTION deployed_models TO lm_app, lm_jobs
     """)
 
 

@@ -59,6 +59,12 @@ SUGGESTION_SECONDS: Final = Histogram(
 MODEL_FALLBACKS: Final = Counter(
     "lm_model_fallbacks", "Transactions that the heuristics answered in a model's place, by the reason.", ["reason"]
 )
+SHADOW_SCORED: Final = Counter("lm_shadow_scored", "Suggestions that a challenger was asked about.")
+SHADOW_DROPPED: Final = Counter(
+    "lm_shadow_dropped", "Suggestions that no challenger was asked about, because it could not keep up."
+)
+SHADOW_FAILED: Final = Counter("lm_shadow_failed", "Suggestions that a challenger failed on.")
+SHADOW_RESTARTS: Final = Counter("lm_shadow_restarts", "Times that the process which scores challengers ended.")
 LABELS_TOTAL: Final = Counter("lm_labels", "Labels written, by where they came from.", ["source"])
 INGEST_ROWS_TOTAL: Final = Counter("lm_ingest_rows", "Records of ingested files, by what became of them.", ["outcome"])
 FEATURES_BUILT_TOTAL: Final = Counter("lm_features_built", "Feature vectors written because they were new or differed.")

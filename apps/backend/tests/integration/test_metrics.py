@@ -88,6 +88,7 @@ FROM_THE_START = [
     *(("lm_labels_total", {"source": source}) for source in ["human", "rule", "import"]),
     *(("lm_ingest_rows_total", {"outcome": outcome}) for outcome in ["inserted", "duplicates", "rejected"]),
     ("lm_features_built_total", {}),
+    *((f"lm_shadow_{what}_total", {}) for what in ["scored", "dropped", "failed", "restarts"]),
     *(
         ("lm_http_requests_total", {"method": method, "route": "unmatched", "status": status})
         for method, status in product(

@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, LiteralString
 
@@ -17,18 +15,17 @@ import httpx2
 import psycopg
 import pytest
 import yaml
+from processes import METRICS_TOKEN, answers, free_address, running, server, wait_until
 
 from app.config import BACKEND_DIR, REPOSITORY_ROOT, get_settings
 from app.embedded_postgres import client_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 PROMETHEUS = REPOSITORY_ROOT / "ops" / "prometheus"
 DASHBOARD = REPOSITORY_ROOT / "ops" / "grafana" / "dashboards" / "ledgermill.json"
-METRICS_TOKEN = "what a scraper shows"
-PATIENCE_SECONDS = 60
 
 STATEMENT = """Date,Description,Amount
 2025-03-14,COFFEE CORNER,-3.20
@@ -224,17 +221,6 @@ def loaded_rules(address: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def server(*, workers: int = 1) -> Iterator[str]:
-    """Serve the API for this test's database; give its address."""
-    address = free_address()
-    command = [sys.executable, "-m", "app.cli", "serve", "--api-only", "--port", address.partition(":")[2]]
-    command += ["--workers", str(workers)]
-    with running(command, environment={"LM_LOCAL_TRUST": "true", "LM_METRICS_TOKEN": METRICS_TOKEN}):
-        wait_until(lambda: answers(f"http://{address}/healthz"))
-        yield address
-
-
-@contextmanager
 def prometheus(folder: Path, *, target: str) -> Iterator[str]:
     """Run Prometheus with our configuration, but a quicker clock and another target; give its address."""
     path = configure(folder)
@@ -264,39 +250,3 @@ def configure(folder: Path) -> Path:
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(configuration))
     return path
-
-
-@contextmanager
-def running(command: list[str], *, environment: dict[str, str] | None = None) -> Iterator[None]:
-    with subprocess.Popen(
-        command,
-        cwd=BACKEND_DIR,
-        env=os.environ | (environment or {}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            yield
-        finally:
-            process.kill()
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host, port = probe.getsockname()
-    return f"{host}:{port}"
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx2.get(url, timeout=1).is_success
-    except httpx2.HTTPError:
-        return False
-
-
-def wait_until(true: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.2)

@@ -269,7 +269,7 @@ def test_a_champion_that_is_slow_is_answered_for_and_left_alone_for_a_while(
         assert suggested(labelled, new).source == "rule"
     assert suggested(labelled, new).source == "rule"
     assert fallbacks("slow") == before + 2
-    monkeypatch.setattr(served_models.time, "monotonic", lambda: time.perf_counter() + 1e6)
+    monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 1e6)
     assert suggested(labelled, new).model_version == str(champion)
 
 
@@ -402,7 +402,7 @@ def test_what_comes_out_otherwise_is_reported(
     assert champion
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
     made = suggested(labelled, new)
-    admin_connection.execute(f"UPDATE suggestion_events SET {spoilt} WHERE id = %s", [made.event_id])  # type: ignore[arg-type]
+    admin_connection.execute(f"UPDATE suggestion_events SET {spoilt} WHERE id = %s", [made.event_id])
     found = replay_suggestions(LONG_AGO)
     assert [(each.event_id, each.what) for each in found.first] == [(made.event_id, what)]
     assert found.differing == 1
