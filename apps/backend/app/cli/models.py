@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli.output import note, results
+from app.cli.model_preview import DAYS, SHOWN_IN_SHORT, print_preview, print_preview_json, read_preview
+from app.cli.output import note, one_line, results
 from app.cli.who import User, acting_user, os_user
 from app.db import session_for_jobs
 from app.services import deployments
@@ -70,9 +71,39 @@ def show(version: Version, *, as_json: AsJson = False, user: User = None) -> Non
 
 
 @app.command()
-def promote(version: Version, *, reason: Reason = None, by: By = None, user: User = None) -> None:
-    """Make a model champion. Its file is checked first; a broken one is refused and the old champion stays."""
+def preview(
+    version: Version,
+    *,
+    days: Annotated[int, typer.Option(min=1, max=3660, help="To your latest transaction.")] = DAYS,
+    limit: Annotated[int, typer.Option(min=0, help="How many changes to show, of the most money first.")] = 50,
+    as_json: AsJson = False,
+    user: User = None,
+) -> None:
+    """Show what would be suggested otherwise in your ledger if a model were champion."""
+    found = read_preview(acting_user(user), version, days)
+    if as_json:
+        print_preview_json(found)
+    else:
+        print_preview(found, limit=limit)
+
+
+@app.command()
+def promote(
+    version: Version,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether to go on.")] = False,
+    reason: Reason = None,
+    by: By = None,
+    user: User = None,
+) -> None:
+    """Make a model champion, once you have seen what that changes.
+
+    Its file is checked first; a broken one is refused and the old champion stays.
+    """
     user_id = acting_user(user)
+    print_preview(read_preview(user_id, version, DAYS), limit=SHOWN_IN_SHORT)
+    if sys.stdin.isatty() and not yes:
+        typer.confirm(f"Make version {version} the champion?", abort=True, err=True)
     decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, user_id)
@@ -90,6 +121,28 @@ def rollback(*, reason: Reason = None, by: By = None, user: User = None) -> None
         made = deployments.rollback(session, deployments.category_set_of(session, user_id), **decision)
     mirror_aliases()
     _report(made)
+
+
+@app.command()
+def challenge(version: Version, *, reason: Reason = None, by: By = None, user: User = None) -> None:
+    """Let a model be asked in the shadow what it would have suggested, in place of the challenger there was."""
+    user_id = acting_user(user)
+    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    with session_for_jobs() as session:
+        deployments.challenge(session, deployments.category_set_of(session, user_id), version, **decision)
+    mirror_aliases()
+    results.print(f"Version {version} is the challenger now: it is asked, and nobody is shown what it says.")
+
+
+@app.command()
+def withdraw(*, reason: Reason = None, by: By = None, user: User = None) -> None:
+    """Let there be no challenger any more."""
+    user_id = acting_user(user)
+    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    with session_for_jobs() as session:
+        made = deployments.withdraw(session, deployments.category_set_of(session, user_id), **decision)
+    mirror_aliases()
+    results.print(f"Version {made.version} is no challenger any more.")
 
 
 @app.command()
@@ -124,7 +177,7 @@ def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
             f"{row.train_size:,}" if row.train_size is not None else "",
             _ratio(row.accuracy),
             f"{row.f1_macro:.3f}" if row.f1_macro is not None else "",
-            _one_line(row.recipe),
+            one_line(row.recipe),
         )
     return table
 
@@ -150,7 +203,7 @@ def _table_of_facts(details: VersionDetails) -> Table:
     table = Table("what", "value", show_header=False)
     for name, value in facts.items():
         if value:
-            table.add_row(name, _one_line(value))
+            table.add_row(name, one_line(value))
     return table
 
 
@@ -159,7 +212,7 @@ def _table_of_metrics(metrics: dict[str, Any]) -> Table:
     table = Table("measured", "value")
     for name, value in _flat(metrics):
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        table.add_row(_one_line(name), _one_line(shown))
+        table.add_row(one_line(name), one_line(shown))
     return table
 
 
@@ -182,8 +235,8 @@ def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
             each.action,
             str(each.version),
             "" if each.replaced_version is None else str(each.replaced_version),
-            _one_line(each.actor),
-            _one_line(each.reason),
+            one_line(each.actor),
+            one_line(each.reason),
         )
     return table
 
@@ -194,11 +247,6 @@ def _pairs(pairs: Any, between: str) -> str:
 
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
-
-
-def _one_line(text: str) -> str:
-    """Keep what people and banks wrote from steering the terminal or breaking a row."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _ask_reason() -> str:

@@ -10,6 +10,11 @@ results = Console(markup=False, highlight=False)
 errors = Console(stderr=True, markup=False, highlight=False)
 
 
+def one_line(text: str) -> str:
+    """Keep what people and banks wrote from steering the terminal or breaking a row."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def note(heading: str, sentence: str, *, style: str = "yellow") -> None:
     """Print a sentence to standard error behind a heading in colour."""
     errors.print(Text.assemble((heading, style), " ", sentence), soft_wrap=True)

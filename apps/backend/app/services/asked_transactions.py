@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+ASKED_COLUMNS: Final = """
+    transactions.id, transactions.date, transactions.posted_at, transactions.amount, transactions.description,
+    transactions.mcc, transactions.channel_hint, transactions.account, transactions.merchant,
+    transactions.merchant_canonical,
+    ml_features.ts_month, ml_features.amount, ml_features.abs_amount, ml_features.merchant, ml_features.mcc,
+    ml_features.channel, ml_features.hour_of_day, ml_features.dow, ml_features.is_weekend,
+    ml_features.is_subscription, ml_features.norm_desc, ml_features.tokens, ml_features.feature_version
+"""
+"""What `described` takes, of transactions with their features, if any."""
+
 _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01, from which `evidence.day_numbers` counts
 _KERNEL_COLUMNS: Final = len(TRANSACTION_SCHEMA)
 _COLUMNS: Final = (*TRANSACTION_SCHEMA, "account", "merchant", "merchant_canonical")

@@ -26,7 +26,7 @@ from app.ml.evidence import Place, day_numbers, place_columns
 from app.ml.label_memory import GivenLabel, LabelMemory
 from app.ml.serving import LabelSpace, ServedModel, label_space
 from app.request_pool import prepare
-from app.services.asked_transactions import AskedTransaction, described
+from app.services.asked_transactions import ASKED_COLUMNS, AskedTransaction, described
 from app.services.categories import category_names, shown_names
 from app.services.credentials import IS_LIVE, NO_SUCH_CREDENTIAL
 from app.services.learnt_cache import TOLERATED_GROWTH
@@ -74,6 +74,17 @@ _LABELS: Final = """
         AND trim(ml_features.merchant) <> '' AND trim(transaction_labels.label) <> ''
 """
 
+_STATE_COLUMNS: Final = """
+    users.created_at, users.min_confidence, users.own_categories, users.is_demo,
+    (SELECT max(id) FROM imports WHERE user_id = users.id),
+    (SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = users.id),
+    (SELECT count(*) FROM categories WHERE user_id = users.id),
+    (SELECT max(id) FROM categories WHERE user_id = users.id),
+    (
+        SELECT count(*) FROM rules
+        INNER JOIN rule_revisions ON rule_revisions.rule_id = rules.id WHERE rules.user_id = users.id
+    )
+"""
 _BASIS: Final = prepare(
     "suggestion_basis",
     ("bigint", "bigint[]", "bigint", "bigint"),
@@ -82,34 +93,21 @@ _BASIS: Final = prepare(
         {IS_LIVE.format(credential_id="$4")},
         pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
         ARRAY(SELECT id FROM label_events WHERE user_id = users.id AND written_in >= $3),
-        users.created_at, users.min_confidence, users.own_categories, users.is_demo,
-        (SELECT max(id) FROM imports WHERE user_id = users.id),
-        (SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = users.id),
-        (SELECT count(*) FROM categories WHERE user_id = users.id),
-        (SELECT max(id) FROM categories WHERE user_id = users.id),
-        (
-            SELECT count(*) FROM rules
-            INNER JOIN rule_revisions ON rule_revisions.rule_id = rules.id WHERE rules.user_id = users.id
-        ),
-        transactions.id, transactions.date, transactions.posted_at, transactions.amount, transactions.description,
-        transactions.mcc, transactions.channel_hint, transactions.account, transactions.merchant,
-        transactions.merchant_canonical,
-        ml_features.ts_month, ml_features.amount, ml_features.abs_amount, ml_features.merchant, ml_features.mcc,
-        ml_features.channel, ml_features.hour_of_day, ml_features.dow, ml_features.is_weekend,
-        ml_features.is_subscription, ml_features.norm_desc, ml_features.tokens, ml_features.feature_version
+        {_STATE_COLUMNS},
+        {ASKED_COLUMNS}
     FROM users
     LEFT JOIN transactions
         ON transactions.id = ANY($2) AND transactions.user_id = users.id AND transactions.deleted_at IS NULL
     LEFT JOIN ml_features ON ml_features.txn_id = transactions.id
     WHERE users.id = $1
-    """,  # noqa: S608 -- the condition is a constant
+    """,  # noqa: S608 -- the parts are constants
 )
 # No database transaction has a number as high as this.
 _FAR_AHEAD: Final = 2**62
 
 
 class UserState(NamedTuple):
-    """What knowledge of a user depends on beside labels: columns of `_BASIS` from the fourth on."""
+    """What knowledge of a user depends on beside labels."""
 
     created_at: dt.datetime
     min_confidence: float | None
@@ -234,6 +232,20 @@ async def read_asked(
     _known.move_to_end(user_id)
     asked = described(user_id, [row[_TRANSACTION] for row in rows if row[_TRANSACTION][0] is not None])
     return known, [asked[txn_id] for txn_id in dict.fromkeys(txn_ids) if txn_id in asked]
+
+
+def read_knowledge(user_id: int) -> UserKnowledge:
+    """Read what is known of a user now, for a program that does not remember it.
+
+    Raises:
+        NotFound: There is no such user.
+    """
+    with session_for_user(user_id) as session:
+        query = f"SELECT {_STATE_COLUMNS} FROM users WHERE users.id = %s"  # noqa: S608 -- the columns are a constant
+        row = driver_connection(session).execute(query.encode(), [user_id]).fetchone()
+    if row is None:
+        raise NotFound("There is no such user.")
+    return _read_all(user_id, UserState(*row))
 
 
 async def _move_labels(
