@@ -30,6 +30,28 @@ class LabelWeights(BaseModel):
         return self.model_dump(by_alias=True)
 
 
+class PromotionPolicy(BaseModel):
+    """When a challenger becomes champion, and when a champion is taken back.
+
+    Attributes:
+        automatic: Whether challengers are promoted and refused without being asked for.
+        least_answers: Transactions that both were asked about and somebody said what they are, at the fewest.
+        category_answers: Of a category, from which on it counts by itself.
+        category_margin: By how much of a category's answers the challenger may be worse.
+        milliseconds: What it may take for one suggestion, in 95 of 100 cases.
+        promise_tolerance: How far the share of accepted suggestions may be below what the champion was sure of.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    automatic: bool = True
+    least_answers: int = Field(default=200, ge=30)
+    category_answers: int = Field(default=20, ge=1)
+    category_margin: float = Field(default=0.1, ge=0, lt=1)
+    milliseconds: float = Field(default=5.0, gt=0)
+    promise_tolerance: float = Field(default=0.05, ge=0, lt=1)
+
+
 class Settings(BaseSettings):
     """What can be set, by environment variables of the same names in capitals with the prefix `LM_`.
 
@@ -62,6 +84,8 @@ class Settings(BaseSettings):
     """How much a label counts in training, by its source."""
     target_error: float | None = Field(default=None, gt=0, lt=0.5)
     """What may be wrong of that which a model applies without asking, as a share; unset: each model chooses."""
+    promotion: PromotionPolicy = PromotionPolicy()
+    """When a challenger becomes champion by itself, and when a champion is taken back."""
     training_pause_minutes: int = Field(default=10, ge=0, le=30 * 24 * 60)
     """How long after one training of a category set began the next is taken over the API; 0: at once. The record of
     jobs reaches 30 days back."""

@@ -32,6 +32,8 @@ def upgrade() -> None:
         CREATE UNIQUE INDEX uq_suggestion_events_served_event_id_model_version
             ON suggestion_events (served_event_id, model_version) WHERE served_event_id IS NOT NULL
     """)
+    # A champion may go without another coming: the heuristics answer then.
+    _let_deployments_be("'promote', 'rollback', 'retire', 'challenge', 'withdraw', 'refuse'")
     op.execute("""
         CREATE FUNCTION tell_of_deployments() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -53,7 +55,7 @@ def upgrade() -> None:
                 ORDER BY user_id, role, id DESC
             ) AS latest
             INNER JOIN model_versions ON model_versions.version = latest.version
-            WHERE latest.action <> 'withdraw'
+            WHERE latest.action NOT IN ('withdraw', 'retire')
         $$;
         COMMENT ON FUNCTION deployed_models IS 'What category sets are served by, and the files; nothing of people.';
         REVOKE EXECUTE ON FUNCTION deployed_models FROM PUBLIC;
@@ -66,7 +68,16 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION deployed_models")
     op.execute("DROP TRIGGER deployed ON model_deployments")
     op.execute("DROP FUNCTION tell_of_deployments")
+    op.execute("DELETE FROM model_deployments WHERE action = 'retire'")
+    _let_deployments_be("'promote', 'rollback', 'challenge', 'withdraw', 'refuse'")
     op.execute("DELETE FROM suggestion_events WHERE source = 'shadow'")
     op.execute("DROP INDEX uq_suggestion_events_served_event_id_model_version")
     op.execute("ALTER TABLE suggestion_events DROP COLUMN served_event_id CASCADE")
     op.execute("ALTER TABLE label_events DROP COLUMN written_in CASCADE")
+
+
+def _let_deployments_be(actions: str) -> None:
+    op.execute(f"""
+        ALTER TABLE model_deployments DROP CONSTRAINT ck_model_deployments_action;
+        ALTER TABLE model_deployments ADD CONSTRAINT ck_model_deployments_action CHECK (action IN ({actions}))
+    """)

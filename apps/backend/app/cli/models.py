@@ -33,6 +33,11 @@ By = Annotated[str | None, typer.Option(help="Who decides; default: the user of 
 
 NO_MODEL = "No model yet: `lm train` makes one."
 SHOWN_CLASSES = 12
+_DECISIONS = {
+    "promote": "That is enough to make it champion.",
+    "refuse": "That is enough to refuse it.",
+    "wait": "It stays challenger.",
+}
 
 
 @app.command(name="list")
@@ -143,6 +148,42 @@ def withdraw(*, reason: Reason = None, by: By = None, user: User = None) -> None
         made = deployments.withdraw(session, deployments.category_set_of(session, user_id), **decision)
     mirror_aliases()
     results.print(f"Version {made.version} is no challenger any more.")
+
+
+@app.command()
+def judge(
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Do what the policy says.")] = False,
+    as_json: AsJson = False,
+    user: User = None,
+) -> None:
+    """Say what the answers so far say of the challenger and the champion, and what the policy makes of that.
+
+    The worker does the same every five minutes and acts on it, unless LM_PROMOTION tells it not to.
+    """
+    from app.services import challenger_policy, champion_watch  # noqa: PLC0415 -- libraries that help need not wait for
+
+    user_id = acting_user(user)
+    with session_for_jobs() as session:
+        category_set = deployments.category_set_of(session, user_id)
+        promise = champion_watch.read_promise(session, category_set)
+        report = challenger_policy.report_challenger(session, category_set)
+        if apply and report is not None:
+            challenger_policy.carry_out(session, category_set, report)
+    if apply:
+        mirror_aliases()
+    if as_json:
+        _print_json({"champion": promise and asdict(promise), "challenger": report and asdict(report)})
+        return
+    if promise is None:
+        results.print("There is no champion; the heuristics answer.")
+    else:
+        results.print(f"Champion, version {promise.version}. {promise.sentence}", soft_wrap=True)
+    if report is None:
+        results.print("There is no challenger; `lm models challenge VERSION` makes one.")
+    else:
+        decided = _DECISIONS[report.decision]
+        results.print(f"Challenger, version {report.version}. {' '.join(report.reasons)} {decided}", soft_wrap=True)
 
 
 @app.command()

@@ -12,6 +12,8 @@ from app.errors import InvalidInput, NotFound
 from app.jobs.queue import MOST_ATTEMPTS, job_queue
 from app.ml.feature_build import DEFAULT_DAYS, build_range
 from app.services import warehouse
+from app.services.challenger_policy import judge_challengers
+from app.services.champion_watch import watch_champions
 from app.services.shared_priors import refresh_shared_priors
 from app.services.training import train_model
 
@@ -59,6 +61,18 @@ def train(*, category_set: int | None, as_of: str | None, seed: int, promote: bo
     except (InvalidInput, NotFound) as error:
         return str(error)  # trying again would not make more labels; the run is on record as failed
     return f"version {outcome.version}, {outcome.role or 'refused'}: {' '.join(outcome.verdict.reasons)}"
+
+
+@job_queue.periodic(cron="*/5 * * * *")
+@job_queue.task(name="judge_models", lock="judge_models", retry=RETRY)
+def judge_models(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the same
+    """Take back champions that do not keep what they promise, and decide about challengers, every five minutes."""
+    taken_back = watch_champions()
+    judged = [report.decision for report in judge_challengers()]
+    return (
+        f"{len(taken_back):,} champions taken back; of {len(judged):,} challengers {judged.count('promote'):,} "
+        f"promoted and {judged.count('refuse'):,} refused"
+    )
 
 
 @job_queue.periodic(cron="0 4 * * *")

@@ -188,11 +188,11 @@ def model_from_artefact(artefact: Artefact) -> CategoryModel:
         InvalidInput: It was made by a recipe, or from features, that this version does not know.
     """
     arrays, header = artefact.arrays, dict(artefact.header)
-    if header["recipe"] != RECIPE or header["feature_version"] != FEATURE_VERSION:
+    recipe, features = header.get("recipe"), header.get("feature_version")
+    if recipe != RECIPE or features != FEATURE_VERSION:
         raise InvalidInput(
-            f"The model was made by the recipe {header['recipe']!r} from features of version "
-            f"{header['feature_version']}; this version of Ledgermill uses {RECIPE!r} and {FEATURE_VERSION}. Train a "
-            "new one: lm train."
+            f"The model was made by the recipe {recipe!r} from features of version {features}; this version of "
+            f"Ledgermill uses {RECIPE!r} and {FEATURE_VERSION}. Train a new one: lm train."
         )
     wording = Wording(
         columns=arrays["wording.columns"],

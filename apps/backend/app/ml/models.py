@@ -128,7 +128,9 @@ class ModelDeployment(Base):
     __tablename__ = "model_deployments"
     __table_args__ = (
         CheckConstraint("role IN ('champion', 'challenger')", name="role"),
-        CheckConstraint("action IN ('promote', 'rollback', 'challenge', 'withdraw', 'refuse')", name="action"),
+        CheckConstraint(
+            "action IN ('promote', 'rollback', 'retire', 'challenge', 'withdraw', 'refuse')", name="action"
+        ),
         Index(None, "user_id", "id"),
     )
 

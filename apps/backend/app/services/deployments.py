@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 Role = Literal["champion", "challenger"]
-Action = Literal["promote", "rollback", "challenge", "withdraw", "refuse"]
+Action = Literal["promote", "rollback", "retire", "challenge", "withdraw", "refuse"]
 
 LONGEST_TEXT: Final = 1000
 
@@ -33,6 +33,7 @@ LONGEST_TEXT: Final = 1000
 _ROLES: Final[dict[Action, Role]] = {
     "promote": "champion",
     "rollback": "champion",
+    "retire": "champion",
     "refuse": "champion",
     "challenge": "challenger",
     "withdraw": "challenger",
@@ -114,6 +115,11 @@ def category_set_of(session: Session, user_id: int) -> int | None:
     return user_id if session.execute(own, {"id": user_id}).scalar_one_or_none() else None
 
 
+def category_sets_with_models(session: Session) -> list[int | None]:
+    """List the category sets that have a model. For a session of the role lm_jobs."""
+    return list(session.execute(text("SELECT DISTINCT user_id FROM model_versions")).scalars())
+
+
 def history(session: Session, category_set: int | None) -> list[Deployment]:
     """List every decision about a category set, the latest first."""
     rows = session.execute(
@@ -130,7 +136,7 @@ def current(session: Session, category_set: int | None) -> Current:
     """Say what is champion and what is challenger."""
     rows = session.execute(
         text("""
-            SELECT DISTINCT ON (role) role, CASE WHEN action <> 'withdraw' THEN version END AS version
+            SELECT DISTINCT ON (role) role, CASE WHEN action NOT IN ('withdraw', 'retire') THEN version END AS version
             FROM model_deployments
             WHERE user_id IS NOT DISTINCT FROM :user_id AND action <> 'refuse'
             ORDER BY role, id DESC
@@ -228,6 +234,19 @@ def withdraw(session: Session, category_set: int | None, *, actor: str, reason: 
     return _decide(session, category_set, "withdraw", challenger, None, actor, reason)
 
 
+def retire_champion(session: Session, category_set: int | None, *, actor: str, reason: str) -> Deployment:
+    """Let there be no champion, so that the heuristics answer.
+
+    Raises:
+        Conflict: There is none.
+    """
+    take_turns(session, category_set)
+    champion = current(session, category_set).champion
+    if champion is None:
+        raise Conflict("There is no champion; the heuristics answer.")
+    return _decide(session, category_set, "retire", champion, None, actor, reason)
+
+
 def record_refusal(session: Session, category_set: int | None, version: int, *, actor: str, reason: str) -> Deployment:
     """Keep that a version was not let become champion, and why. It changes nothing else.
 
@@ -251,7 +270,7 @@ def rollback(session: Session, category_set: int | None, *, actor: str, reason: 
     for each in reversed(history(session, category_set)):
         if each.action == "promote":
             promoted.append(each.version)
-        elif each.action == "rollback":
+        elif each.action in ("rollback", "retire"):
             promoted.pop()
     if not promoted:
         raise Conflict("There is no champion to go back from; `lm models promote VERSION` makes one.")

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from app.db import advisory_lock, session_for_jobs
 from app.ml import registry
 from app.ml.tracking_database import tracking_database_exists
-from app.services.deployments import current
+from app.services.deployments import category_sets_with_models, current
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -61,7 +61,7 @@ def _forget_erased_users() -> None:
 
 def _wanted_aliases(session: Session) -> dict[str, int]:
     """Name the champion and challenger of every category set."""
-    sets: list[int | None] = list(session.execute(text("SELECT DISTINCT user_id FROM model_versions")).scalars())
+    sets = category_sets_with_models(session)
     wanted: dict[str, int] = {}
     for category_set in sets:
         suffix = "" if category_set is None or len(sets) == 1 else f"-{category_set}"

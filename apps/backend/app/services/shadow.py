@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,7 +78,8 @@ class ShadowScorer:
             if not kept:
                 return 0
             try:
-                _write(connection, version, kept, self._ask(version, kept))
+                answers = self._ask(version, kept)
+                _write(connection, version, kept, answers, self._time(version, kept[0]))
                 SHADOW_SCORED.inc(len(kept))
             except Exception as error:  # noqa: BLE001 -- what one challenger does wrong must not hold up the others
                 # Not its words, which may hold what somebody bought.
@@ -105,6 +107,14 @@ class ShadowScorer:
         classes = {each: self._open(each).model.classes for each in told}
         return score_by_another(self._open(version), kept, classes, MOST_CANDIDATES)
 
+    def _time(self, version: int, kept: KeptSuggestion) -> float:
+        """Give the milliseconds that the challenger takes for one suggestion."""
+        told = (kept.counts_for_models or {})["version"]
+        classes = {} if told is None else {told: self._open(told).model.classes}
+        began = time.perf_counter()
+        score_by_another(self._open(version), [kept], classes, MOST_CANDIDATES)
+        return round((time.perf_counter() - began) * 1000, 3)
+
     def _open(self, version: int) -> ServedModel:
         if version not in self._models:
             with session_for_jobs() as session:
@@ -118,14 +128,20 @@ def _write(
     version: int,
     kept: Sequence[KeptSuggestion],
     answers: Sequence[dict[str, float]],
+    milliseconds: float,
 ) -> None:
-    """Log what the challenger would have suggested: nothing where it is less sure than was asked for."""
-    rows = []
+    """Log what the challenger would have suggested: nothing where it is less sure than was asked for.
+
+    The first of them keeps what one suggestion took.
+    """
+    rows: list[dict[str, Any]] = []
     for each, found in zip(kept, answers, strict=True):
         threshold = float(each.inputs["min_confidence"])
         offered = found if max(found.values(), default=0.0) >= threshold else {}
         candidates = [{"label": label, "confidence": sure, "reasons": []} for label, sure in offered.items()]
-        rows.append({"served_event_id": each.event_id, "candidates": candidates, "min_confidence": threshold})
+        inputs: dict[str, Any] = {"engine": "model", "min_confidence": threshold}
+        inputs |= {} if rows else {"milliseconds": milliseconds}
+        rows.append({"served_event_id": each.event_id, "candidates": candidates, "inputs": inputs})
     connection.execute(
         """
         INSERT INTO suggestion_events (
@@ -134,10 +150,9 @@ def _write(
         )
         SELECT
             served.txn_id, served.user_id, served.mode, 'shadow', %(version)s, answer.candidates, served.features_hash,
-            jsonb_build_object('engine', 'model', 'min_confidence', answer.min_confidence), served.experiment,
-            served.arm, served.propensity, served.id
+            answer.inputs, served.experiment, served.arm, served.propensity, served.id
         FROM jsonb_to_recordset(%(answers)s::jsonb) AS answer (
-            served_event_id bigint, candidates jsonb, min_confidence double precision
+            served_event_id bigint, candidates jsonb, inputs jsonb
         )
         INNER JOIN suggestion_events AS served ON served.id = answer.served_event_id
         ORDER BY served.id

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING
 
-import numpy as np
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -16,7 +18,7 @@ from app.config import get_settings
 from app.db import driver_connection, session_for_jobs, session_for_user
 from app.main import create_app
 from app.ml.artefact import encode_artefact
-from app.ml.category_model import model_to_artefact
+from app.ml.category_model import ESTIMATOR_SCHEMA, CategoryModel, model_to_artefact
 from app.ml.dataset import read_training_set
 from app.ml.estimator import fit_model
 from app.ml.registry import TrainingRecord, log_training
@@ -127,6 +129,20 @@ def train_version(database: str) -> Callable[[Ledger], int]:
     return register
 
 
+@cache
+def small_model() -> CategoryModel:
+    """Learn Fuel and Groceries from forty labels."""
+    rows = [
+        {
+            "user_id": 1, "account": "card", "date": dt.date(2025, 1 + day % 12, 1 + day % 28), "amount": Decimal(-day),
+            "merchant": shop, "mcc": None, "channel": None, "norm_desc": shop, "label": label, "sample_weight": 0.5,
+        }
+        for day in range(1, 21) for shop, label in (("aldi", "Groceries"), ("shell", "Fuel"))
+    ]  # fmt: skip
+    schema = dict(ESTIMATOR_SCHEMA) | {"label": pl.String, "sample_weight": pl.Float64}
+    return fit_model(pl.DataFrame(rows, schema=schema).sort("date"))
+
+
 @pytest.fixture
 def make_version(database: str) -> Callable[[int | None], int]:
     """Register a model of a category set, as a training does, and give its version."""
@@ -134,13 +150,8 @@ def make_version(database: str) -> Callable[[int | None], int]:
     made = count()
 
     def register(category_set: int | None = None) -> int:
-        header = {
-            "recipe": "logistic-1",
-            "classes": ["Fuel", "Groceries"],
-            "input_schema": {"norm_desc": "String"},
-            "libraries": {"numpy": np.__version__},
-        }
-        artefact = encode_artefact({"weights": np.array([float(next(made))])}, header)
+        arrays, header = model_to_artefact(small_model())
+        artefact = encode_artefact(arrays | {"base_rates": arrays["base_rates"] * (1 + next(made) / 1000)}, header)
         record = TrainingRecord(category_set, "d" * 64, {"seed": 7}, {"accuracy": 0.9}, artefact)
         with session_for_jobs() as session:
             add_run = text("""

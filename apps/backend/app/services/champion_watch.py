@@ -1,0 +1,133 @@
+"""After a promotion: does the new champion keep what it promises? If not, it is taken back."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from sqlalchemy import text
+
+from app.config import get_settings
+from app.db import session_for_jobs
+from app.errors import ArtefactRefused, Conflict
+from app.ml.sequential import UnitOutcomes, share_sequence
+from app.services import deployments
+from app.services.model_aliases import mirror_aliases
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from sqlalchemy.orm import Session
+
+    from app.ml.sequential import ShareSequence
+    from app.services.deployments import Deployment
+
+logger = logging.getLogger(__name__)
+
+ACTOR: Final = "the watch"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a champion said of its suggestions that were answered, and what the answers were.
+
+    Attributes:
+        version: The champion.
+        since: When it became that.
+        promised: How sure it was of them on average: the share that should be right.
+        live: The share that was accepted, with its sequence of intervals.
+        tolerance: How far below the promise the interval must lie.
+    """
+
+    version: int
+    since: dt.datetime
+    promised: float
+    live: ShareSequence
+    tolerance: float
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the answers rule out what was promised."""
+        return self.live.upper < self.promised - self.tolerance
+
+    @property
+    def sentence(self) -> str:
+        """The same, for a person."""
+        share = "none yet" if self.live.share is None else f"{self.live.share:.1%}"
+        return (
+            f"Of {self.live.answers:,} suggestions answered since it became champion {share} were accepted, "
+            f"[{self.live.lower:.1%}, {self.live.upper:.1%}]; it was sure of {self.promised:.1%}."
+        )
+
+
+def watch_champions() -> list[Deployment]:
+    """Take back every champion whose answers rule out what it promised; return the decisions.
+
+    It goes back to what it replaced, or to the heuristics where it replaced nothing.
+    """
+    with session_for_jobs() as session:
+        sets = deployments.category_sets_with_models(session)
+    decisions = [made for category_set in sets if (made := _watch(category_set)) is not None]
+    if decisions:
+        mirror_aliases()
+    return decisions
+
+
+def read_promise(session: Session, category_set: int | None) -> Promise | None:
+    """Compare what the champion promised with what was answered since it became champion.
+
+    Only answers to suggestions made since then count, the last one each; units are merchants of users, whose answers
+    are alike. None where there is no champion.
+    """
+    decided = next(
+        (each for each in deployments.history(session, category_set) if each.action in ("promote", "rollback")), None
+    )
+    if decided is None or deployments.current(session, category_set).champion != decided.version:
+        return None
+    rows = session.execute(
+        text("""
+            SELECT
+                sum((last_answer.action = 'accept')::integer) AS accepted, count(*) AS answers,
+                sum((events.candidates -> 0 ->> 'confidence')::float8) AS promised
+            FROM suggestion_events AS events
+            INNER JOIN users ON users.id = events.user_id
+            INNER JOIN LATERAL (
+                SELECT action FROM suggestion_feedback AS answer WHERE answer.event_id = events.id
+                ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
+            ) AS last_answer ON last_answer.action <> 'undo'
+            LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
+            WHERE events.source = 'model' AND events.model_version = :version AND events.created_at >= :since
+                AND jsonb_array_length(events.candidates) > 0
+                AND CASE WHEN users.own_categories OR users.is_demo THEN users.id END
+                    IS NOT DISTINCT FROM CAST(:category_set AS bigint)
+            GROUP BY events.user_id, ml_features.merchant
+        """),
+        {"version": str(decided.version), "since": decided.created_at, "category_set": category_set},
+    ).all()
+    answers = np.array([row.answers for row in rows], dtype=np.int64)
+    accepted = np.array([row.accepted for row in rows], dtype=np.int64)
+    promised = sum(row.promised for row in rows) / max(int(answers.sum()), 1)
+    return Promise(
+        version=decided.version,
+        since=decided.created_at,
+        promised=promised,
+        live=share_sequence(UnitOutcomes(answers, accepted)),
+        tolerance=get_settings().promotion.promise_tolerance,
+    )
+
+
+def _watch(category_set: int | None) -> Deployment | None:
+    with session_for_jobs() as session:
+        deployments.take_turns(session, category_set)
+        promise = read_promise(session, category_set)
+        if promise is None or not promise.is_broken:
+            return None
+        reason = f"Version {promise.version} did not keep its promise. {promise.sentence}"
+        logger.warning("%s", reason)
+        try:
+            return deployments.rollback(session, category_set, actor=ACTOR, reason=reason)
+        except (ArtefactRefused, Conflict):
+            # There is nothing to go back to, or it cannot be opened.
+            return deployments.retire_champion(session, category_set, actor=ACTOR, reason=reason)
