@@ -13,6 +13,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import serving
 from accuracy import bench_accuracy, labelled_files
 from accuracy_table import missed_reaches
 from kernel_baseline import build_features_loop
@@ -21,6 +22,7 @@ from naive_feature_build import build_row_by_row
 from prediction import bench_prediction
 from rich.console import Console
 from rich.table import Table
+from serving import bench_serving
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -34,12 +36,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BASELINE_ROWS = 20_000
-SECTIONS = ("ingest", "features", "prediction", "accuracy")
+SECTIONS = ("ingest", "features", "serving", "prediction", "accuracy")
 ROWS = 500_000
 ROWS_IN_FULL = 1_000_000
 # What the figures must reach; less ends the run with exit code 1.
-AT_LEAST = {("features", "first_ratio_naive"): 15, ("features", "unchanged_ratio_naive"): 60}
-AT_MOST = {("features", "rss_mib"): 600, ("ingest", "rss_mib"): 400}
+AT_LEAST = {("serving", name): bound for name, bound in serving.AT_LEAST.items()} | {
+    ("features", "first_ratio_naive"): 15,
+    ("features", "unchanged_ratio_naive"): 60,
+}
+AT_MOST = {("serving", name): bound for name, bound in serving.AT_MOST.items()} | {
+    ("features", "rss_mib"): 600,
+    ("ingest", "rss_mib"): 400,
+}
 # Of every data set that is predicted.
 PREDICTION_AT_LEAST = {"rows_per_s": 50_000}
 PREDICTION_AT_MOST = {"one_row_ms": 0.2, "artefact_mib": 50}
@@ -59,7 +67,9 @@ def main() -> None:
     rows = options.rows or (ROWS_IN_FULL if options.full else ROWS)
     results: dict[str, Any] = {"machine": describe_machine(), "rows": rows, "reps": reps}
     console.print(" · ".join(f"{name} {value}" for name, value in results["machine"].items()), highlight=False)
-    if options.only not in ("accuracy", "prediction"):
+    if options.only in (None, "serving"):
+        results["serving"] = bench_serving(console)
+    if options.only not in ("accuracy", "prediction", "serving"):
         with throwaway_database() as folder:
             # The ingest also fills the database for the section after it.
             ingest = bench_ingest(folder, rows)

@@ -16,6 +16,7 @@ from app.services.shadow import ShadowScorer
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS: Final = 0.5
+BREATH_SECONDS: Final = 0.05
 RECONNECT_SECONDS: Final = 2.0
 
 
@@ -26,8 +27,7 @@ def main() -> None:
     parent, scorer = os.getppid(), ShadowScorer()
     while os.getppid() == parent:
         try:
-            if not scorer.score_waiting():
-                time.sleep(PAUSE_SECONDS)
+            time.sleep(BREATH_SECONDS if scorer.score_waiting() else PAUSE_SECONDS)
         except OperationalError as error:
             logger.warning("The database does not answer: %s", str(error.orig).partition("\n")[0])
             time.sleep(RECONNECT_SECONDS)

@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE: Final = 200
+# Little by little: what the database does for it in one go, somebody may have to wait for.
+AT_ONCE: Final = 25
 # An event has its number before others can see it; a request takes less than this to end.
 SETTLING_SECONDS: Final = 2.0
 # What has waited for longer is skipped.
 MOST_SECONDS: Final = 30.0
+# How often it is looked whether something has, and how long the challenger takes.
+LOOK_SECONDS: Final = 1.0
 MOST_CANDIDATES: Final = 3
 
 # What was suggested to users of a category set, and what a model was told or would have been.
@@ -54,6 +57,7 @@ class ShadowScorer:
 
     _after: dict[int, int] = field(default_factory=dict)
     _models: dict[int, ServedModel] = field(default_factory=dict)
+    _looked_at: dict[int, float] = field(default_factory=dict)
 
     def score_waiting(self, *, settling: float = SETTLING_SECONDS) -> int:
         """Score some of what waits for each challenger; return how many suggestions that was.
@@ -69,17 +73,22 @@ class ShadowScorer:
         return sum(self._score_some(version, owner, settling) for version, owner in challengers.items())
 
     def _score_some(self, version: int, category_set: int | None, settling: float) -> int:
+        is_time_to_look = time.monotonic() - self._looked_at.get(version, -LOOK_SECONDS) >= LOOK_SECONDS
         with session_for_jobs() as session:
             connection = driver_connection(session)
+            # What a crash of the database takes is only what nobody was shown.
+            connection.execute("SET LOCAL synchronous_commit = off")
             chosen = {"category_set": category_set, "version": str(version), "after": self._after.get(version, 0)}
-            chosen["after"] = self._skip_late(connection, version, chosen)
+            if is_time_to_look:
+                self._looked_at[version] = time.monotonic()
+                chosen["after"] = self._skip_late(connection, version, chosen)
             condition = f"{_SERVED} ORDER BY suggestion_events.id LIMIT {AT_ONCE}"
             kept = read_kept(connection, condition, chosen | {"seconds": settling})
             if not kept:
                 return 0
             try:
                 answers = self._ask(version, kept)
-                _write(connection, version, kept, answers, self._time(version, kept[0]))
+                _write(connection, version, kept, answers, self._time(version, kept[0]) if is_time_to_look else None)
                 SHADOW_SCORED.inc(len(kept))
             except Exception as error:  # noqa: BLE001 -- what one challenger does wrong must not hold up the others
                 # Not its words, which may hold what somebody bought.
@@ -128,11 +137,11 @@ def _write(
     version: int,
     kept: Sequence[KeptSuggestion],
     answers: Sequence[dict[str, float]],
-    milliseconds: float,
+    milliseconds: float | None,
 ) -> None:
     """Log what the challenger would have suggested: nothing where it is less sure than was asked for.
 
-    The first of them keeps what one suggestion took.
+    The first of them keeps what one suggestion took, where that was measured.
     """
     rows: list[dict[str, Any]] = []
     for each, found in zip(kept, answers, strict=True):
@@ -140,7 +149,7 @@ def _write(
         offered = found if max(found.values(), default=0.0) >= threshold else {}
         candidates = [{"label": label, "confidence": sure, "reasons": []} for label, sure in offered.items()]
         inputs: dict[str, Any] = {"engine": "model", "min_confidence": threshold}
-        inputs |= {} if rows else {"milliseconds": milliseconds}
+        inputs |= {} if rows or milliseconds is None else {"milliseconds": milliseconds}
         rows.append({"served_event_id": each.event_id, "candidates": candidates, "inputs": inputs})
     connection.execute(
         """

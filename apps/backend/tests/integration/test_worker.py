@@ -155,14 +155,17 @@ def test_a_failed_job_is_tried_again_later(admin_connection: psycopg.Connection)
 
 
 def test_a_worker_that_starts_late_runs_what_it_missed_once(admin_connection: psycopg.Connection) -> None:
-    scheduled = {"build_features", "refresh_shared_priors", "build_warehouse", "forget_old_jobs"}
+    scheduled = {"build_features", "refresh_shared_priors", "build_warehouse", "forget_old_jobs", "judge_models"}
     with worker():
         wait_until(lambda: ended(admin_connection) == scheduled)
     with worker():
         wait_until(lambda: count(admin_connection, "SELECT count(*) FROM jobs.procrastinate_workers") == 2)
         time.sleep(1)  # it has looked at what is due by now
     outcomes = admin_connection.execute("SELECT task_name, status::text FROM jobs.procrastinate_jobs").fetchall()
-    assert sorted(outcomes) == [(name, "succeeded") for name in sorted(scheduled)]
+    assert {status for _, status in outcomes} == {"succeeded"}
+    # What is due every few minutes may have been due again.
+    seldom = [name for name, _ in outcomes if name != "judge_models"]
+    assert sorted(seldom) == sorted(scheduled - {"judge_models"})
 
 
 def test_requests_cannot_see_the_queue(database: str) -> None:
