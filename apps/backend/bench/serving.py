@@ -57,7 +57,7 @@ def bench_serving(console: Console) -> dict[str, float]:
     with throwaway_database() as folder:
         user_id, token, versions = prepare(folder)
         with session_for_user(user_id) as session:
-            ids = list(session.execute(text("SELECT id FROM transactions ORDER BY id")).scalars())
+            ids: list[int] = list(session.execute(text("SELECT id FROM transactions ORDER BY id")).scalars())
         one_each = [[txn_id] for txn_id in ids]
         plan = {"path": "/suggestions", "token": token, "txn_ids": one_each, "connections": CONNECTIONS, "rate": None}
         with floor_server() as floor, our_server(shadow=False) as ours:
@@ -234,21 +234,22 @@ def shadow_added(plan: dict[str, Any], user_id: int, challenger: int) -> float:
                 load(paced | {"port": port, "seconds": 3.0})
                 figures.append(p99_ms(load(paced | {"port": port, "seconds": PACED_SECONDS})))
     with session_for_jobs() as session:
-        count = session.execute(text("SELECT count(*) FROM suggestion_events WHERE source = 'shadow'")).scalar_one()
+        shadows = text("SELECT count(*) FROM suggestion_events WHERE source = 'shadow'")
+        count: int = session.execute(shadows).scalar_one()
     assert count, "the challenger was asked nothing"
     return statistics.median(measured[True]) - statistics.median(measured[False])
 
 
 def rate(answers: Sequence[Sequence[Any]]) -> float:
     """Answers per second."""
-    return sum(status == OK for _, _, status, _ in answers) / (
-        max(end for _, end, _, _ in answers) - min(start for start, *_ in answers)
-    )
+    seconds: float = max(end for _, end, _, _ in answers) - min(start for start, *_ in answers)
+    answered = sum(1 for _, _, status, _ in answers if status == OK)
+    return answered / seconds
 
 
 def p99_ms(answers: Sequence[Sequence[Any]]) -> float:
     """Give the milliseconds within which 99 of 100 answers came."""
-    return 1000 * statistics.quantiles((end - start for start, end, _, _ in answers), n=100)[-1]
+    return 1000.0 * float(statistics.quantiles((end - start for start, end, _, _ in answers), n=100)[-1])
 
 
 def failed(answers: Sequence[Sequence[Any]]) -> int:

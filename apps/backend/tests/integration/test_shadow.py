@@ -138,9 +138,14 @@ def test_a_suggestion_that_may_not_be_over_yet_waits(
 
 
 def test_where_it_cannot_keep_up_it_skips_and_counts(
-    labelled: Ledger, rivals: tuple[int, int], asked: list[int], admin_connection: psycopg.Connection
+    labelled: Ledger,
+    rivals: tuple[int, int],
+    asked: list[int],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert rivals
+    monkeypatch.setattr(shadow, "LOOK_SECONDS", 0.0)
     suggest_now(labelled.user_id, asked)
     scorer = ShadowScorer()
     assert scorer.score_waiting(settling=3600) == 0
