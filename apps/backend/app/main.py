@@ -15,6 +15,7 @@ from app.api import (
     ingest,
     labels,
     ml,
+    models,
     operations,
     problems,
     rules,
@@ -77,6 +78,7 @@ def create_app() -> FastAPI:
         transactions.router,
         labels.router,
         ml.router,
+        models.router,
     ):
         app.include_router(router)
     problems.install(app)

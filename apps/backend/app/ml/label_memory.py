@@ -57,17 +57,14 @@ class Tally:
     """Labels of one category at one place.
 
     Attributes:
-        by_source: How many, in the order of SOURCES.
+        labels: How many.
+        by_source: The same, in the order of SOURCES.
         decayed: What they count, for each of the HALF_LIVES, as of the memory's start.
     """
 
+    labels: int = 0
     by_source: list[int] = field(default_factory=lambda: [0] * len(SOURCES))
     decayed: list[float] = field(default_factory=lambda: [0.0] * len(_LIVES))
-
-    @property
-    def labels(self) -> int:
-        """How many labels there are."""
-        return sum(self.by_source)
 
 
 class _Read(NamedTuple):
@@ -136,6 +133,17 @@ class LabelMemory:
         number = _LEVELS.index(level)
         return self._at(_keys(place)[number], number, self._own(without))
 
+    def labels_at(self, place: Place, level: str, *, without: int | None = None) -> dict[str, int]:
+        """Count the same."""
+        number = _LEVELS.index(level)
+        key, own = _keys(place)[number], self._own(without)
+        counts = {label: tally.labels for label, tally in self._tallies.get(key, _NO_LABELS).items()}
+        if own.label in counts and (own.place == place or _keys(own.place)[number] == key):
+            counts[own.label] -= 1
+            if not counts[own.label]:
+                del counts[own.label]
+        return counts
+
     def as_of(self, day: int) -> int:
         """Return the day before which all labels are known to a transaction of a day: one after the latest of them."""
         if self._last_day is None and self._days:
@@ -159,7 +167,8 @@ class LabelMemory:
         decayed = np.concatenate([each.decayed for each in read])
         if own is not _NOTHING_GIVEN:
             start = 0
-            for each, key, own_key in zip(read, keys, _keys(own.place), strict=True):
+            own_keys = keys if own.place == place else _keys(own.place)
+            for each, key, own_key in zip(read, keys, own_keys, strict=True):
                 if key and key == own_key:
                     decayed[start + each.numbers.index(self._numbers[own.label])] -= self._worth(own)
                 start += len(each.numbers)
@@ -195,7 +204,7 @@ class LabelMemory:
         if own.label not in here or _keys(own.place)[level] != key:
             return here
         kept = here[own.label]
-        less = Tally(list(kept.by_source), list(kept.decayed))
+        less = Tally(kept.labels, list(kept.by_source), list(kept.decayed))
         self._add(less, own, -1)
         others = {label: tally for label, tally in here.items() if label != own.label}
         return others | {own.label: less} if less.labels else others
@@ -221,6 +230,7 @@ class LabelMemory:
                     del self._tallies[key]
 
     def _add(self, tally: Tally, label: GivenLabel, sign: int) -> None:
+        tally.labels += sign
         tally.by_source[SOURCES.index(label.source)] += sign
         for life, worth in enumerate(self._worth(label)):
             tally.decayed[life] += sign * worth

@@ -143,9 +143,10 @@ class LabelSpace:
                 position.append(each)
         return Evidence(counts.row[entry], counts.slot[entry], np.array(position, np.int64), counts.count[entry])
 
-    def by_name(self, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Add probabilities of shape (positions,) up to those of names, shape (names,)."""
-        return np.bincount(self.name_of, probabilities, minlength=len(self.names)).astype(np.float64)
+    @cached_property
+    def membership(self) -> NDArray[np.float64]:
+        """Whether a word is shown under a name, 1 or 0, shape (words, names)."""
+        return np.equal(self.name_of[:, None], np.arange(len(self.names))).astype(np.float64)
 
 
 def label_space(
@@ -202,31 +203,29 @@ def score_rows(served: ServedModel, places: Sequence[Place], evidence: Sequence[
     return replace(scored, scores=scored.scores / model.temperature)
 
 
-def best_names(space: LabelSpace, scored: Scores, row: int, offered: Collection[str], most: int) -> dict[str, float]:
-    """Give the names that are most probable for a transaction, best first, with their confidence.
+def best_names(space: LabelSpace, scored: Scores, offered: Collection[str], most: int) -> list[dict[str, float]]:
+    """Give the names that are most probable for each transaction, best first, with their confidence.
 
-    None, where no label is known of its merchant or description and it is like nothing that was learnt from: what
-    remains is how common categories are.
+    None, where no label is known of a transaction's merchant or description and it is like nothing that was learnt
+    from: what remains is how common categories are.
 
     Args:
         space: What was scored.
-        scored: The scores.
-        row: Of the transaction among them.
+        scored: The scores, of any number of transactions.
         offered: The names that the user has; others are passed over.
         most: How many at the most.
     """
-    found: dict[str, float] = {}
-    if not scored.is_familiar[row]:
-        return found
-    probabilities = space.by_name(softmax(scored.scores[row : row + 1])[0])
+    named = softmax(scored.scores) @ space.membership
+    named[:, [name not in offered for name in space.names]] = -1
     # Names ascend, so of equal ones the first in the alphabet comes first.
-    for index in np.argsort(-probabilities, kind="stable"):
-        name = space.names[index]
-        if name in offered:
-            found[name] = round(float(probabilities[index]), DECIMALS)
-            if len(found) == most:
-                break
-    return found
+    order = np.argsort(-named, axis=1, kind="stable")[:, :most]
+    best = np.take_along_axis(named, order, axis=1).round(DECIMALS)
+    return [
+        {space.names[index]: sure for index, sure in zip(indices, confidences, strict=True) if sure >= 0}
+        if known
+        else {}
+        for indices, confidences, known in zip(order.tolist(), best.tolist(), scored.is_familiar.tolist(), strict=True)
+    ]
 
 
 def pack_evidence(evidence: Evidence) -> str:

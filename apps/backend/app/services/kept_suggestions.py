@@ -6,6 +6,7 @@ model can be told the same counts: that is how a challenger is asked what it wou
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -154,14 +155,15 @@ def _score(
     evidence: Sequence[Evidence],
     most: int,
 ) -> list[dict[str, float]]:
-    """Score events of one number of words at a time."""
+    """Score events of one vocabulary at a time."""
     answers: list[dict[str, float]] = [{} for _ in kept]
-    sizes = [len(space.words) for space in spaces]
-    for size in sorted(set(sizes)):
-        chosen = [number for number, each in enumerate(sizes) if each == size]
-        scores = score_rows(served, [kept[n].place for n in chosen], [evidence[n] for n in chosen], size)
-        for row, number in enumerate(chosen):
-            counts = kept[number].counts_for_models or {}
-            offered = set(spaces[number].names).difference(counts.get("not_offered", ()))
-            answers[number] = best_names(spaces[number], scores, row, offered, most)
+    alike: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for number, (each, space) in enumerate(zip(kept, spaces, strict=True)):
+        counts = each.counts_for_models or {}
+        alike[space.words, space.names, tuple(space.name_of), tuple(counts.get("not_offered", ()))].append(number)
+    for (words, names, _, not_offered), chosen in alike.items():
+        scores = score_rows(served, [kept[n].place for n in chosen], [evidence[n] for n in chosen], len(words))
+        found = best_names(spaces[chosen[0]], scores, set(names).difference(not_offered), most)
+        for number, each_found in zip(chosen, found, strict=True):
+            answers[number] = each_found
     return answers

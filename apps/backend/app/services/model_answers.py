@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio.to_thread import run_sync
 
 from app.ml.hierarchical_prior import Share
 from app.ml.serving import FEW_ROWS, Candidate, RankedCandidates, best_names, kept_inputs, score_rows
-from app.services.heuristics import MEMORY_LEVELS, under_names
+from app.services.heuristics import MEMORY_LEVELS
 from app.services.reasons import tell_counts
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ async def rank_by_model(
     if time.perf_counter() - began > patience:
         raise TooSlow
     answers = []
-    for number, (each, counts) in enumerate(zip(asked, evidence, strict=True)):
-        found = best_names(space, scores, number, knowledge.categories, most)
+    best = best_names(space, scores, knowledge.categories, most)
+    for number, (each, counts, found) in enumerate(zip(asked, evidence, best, strict=True)):
         inputs = {"engine": "model"} | _kept(knowledge, space, served, counts)
         answers.append(RankedCandidates(each.txn_id, _with_reasons(each, knowledge, found), inputs))
         if number % _SLICE == _SLICE - 1:
@@ -106,15 +107,23 @@ def _with_reasons(
     asked: AskedTransaction, knowledge: UserKnowledge, found: Mapping[str, float]
 ) -> tuple[Candidate, ...]:
     counts = {
-        level: under_names(knowledge.memory.tallies_at(asked.place, name, without=asked.txn_id), knowledge.shown)
+        level: _named(knowledge.memory.labels_at(asked.place, name, without=asked.txn_id), knowledge.shown)
         for level, name in MEMORY_LEVELS.items()
     }
-    totals = {level: sum(each.labels for each in here.values()) for level, here in counts.items()}
+    totals = {level: sum(here.values()) for level, here in counts.items()}
     merchant = asked.place.merchant.strip()
     candidates = []
     for label, confidence in found.items():
-        levels = {
-            level: Share(here[label].labels, totals[level], 0.0) for level, here in counts.items() if label in here
-        }
+        levels = {level: Share(here[label], totals[level], 0.0) for level, here in counts.items() if label in here}
         candidates.append(Candidate(label, confidence, tuple(tell_counts(label, merchant, levels))))
     return tuple(candidates)
+
+
+def _named(counts: dict[str, int], shown: Mapping[str, str]) -> dict[str, int]:
+    """Add counts of words up to those of the names that they are shown under."""
+    if not shown:
+        return counts
+    named: Counter[str] = Counter()
+    for word, count in counts.items():
+        named[shown.get(word, word)] += count
+    return named

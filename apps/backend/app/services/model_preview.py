@@ -184,9 +184,7 @@ def _suggest(served: ServedModel, asked: Sequence[AskedTransaction], knowledge: 
     space = knowledge.space_of(served)
     evidence = [model_evidence(each, knowledge, space) for each in asked]
     scores = score_rows(served, [each.place for each in asked], evidence, len(space.words))
-    return [
-        _offered(best_names(space, scores, number, knowledge.categories, 1), knowledge) for number in range(len(asked))
-    ]
+    return [_offered(found, knowledge) for found in best_names(space, scores, knowledge.categories, 1)]
 
 
 def _suggest_by_heuristics(
