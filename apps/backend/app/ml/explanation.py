@@ -154,10 +154,11 @@ def score_parts(model: CategoryModel, place: Place, scored: Scores, labels: set[
     # A new label is read like the class that each reading thinks least likely.
     read_as = np.where(asked < fitted, asked, readings.argmin(axis=1)[:, None])
     # Readings are told from their best class, which is no reason for any of them: it comes last.
-    alone, on_account, associated = np.column_stack([read_as, readings.argmax(axis=1)])
+    alone, on_account, associated = np.hstack([read_as, readings.argmax(axis=1, keepdims=True)])
     read = read_words(wording, place)
     count = len(read.words)
-    by_word = weights[0] * read.ngrams.said(wording.alone, alone, count) + weights[2] * read.associated[:, associated]
+    by_word = weights[0] * read.alone.said(wording.alone, alone, count)
+    by_word += weights[2] * read.associated.said(read.gains, associated, count)
     by_word_on_account = weights[1] * read.on_account.said(wording.on_account, on_account, count)
     bias = weights[0] * wording.alone_bias[alone] + weights[1] * wording.on_account_bias[on_account]
     return ScoreParts(

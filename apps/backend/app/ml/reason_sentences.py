@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from app.ml.evidence import GENERAL, LEVELS
-from app.ml.explanation import BASE_RATE, REST, WORDS, score_parts
-from app.ml.wording_reasons import NO_WORD
+from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, score_parts
+from app.ml.text_patterns import STOP_WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from app.ml.evidence import Place
     from app.ml.explanation import EarlierLabels, Explanation, Reason, ScoreParts
 
-# What changes the odds by less than a third is not worth a sentence.
-LEAST_TOLD: Final = 0.3
+    Shares = Mapping[str, tuple[int, int]]
+
 MOST_TOLD: Final = 3
+# What changes the odds by less than a third is not worth a sentence, and one label of twenty speaks for the others.
+LEAST_TOLD: Final = 0.3
+LEAST_SHARE: Final = 0.1
 _MOST_WORDS: Final = 2
 
-# What was labelled, at each level, the particular before the general; in braces what names the place.
+# What was labelled, at each level; in braces what names the place.
 _COUNTED: Final = {
     "account_description": "This same payment on this account was",
     "description": "This same payment was",
@@ -42,7 +45,7 @@ _COUNTED: Final = {
 }
 _PARTICULAR: Final = tuple(level for level in _COUNTED if level not in GENERAL)
 # Of two places, one within the other, that have the same labels, the second is told: it says as much in fewer words, or
-# is the more particular one. In this order, for what is told for one may be told for another.
+# is the more particular one. In this order, for what is told in place of one may have the same labels as a third.
 _SAME_LABELS: Final = (
     ("merchant", "description"),
     ("account_merchant", "account_description"),
@@ -53,8 +56,11 @@ _ROW: Final = {level: row for row, level in enumerate(LEVELS)}
 
 
 class _Told(NamedTuple):
+    """A reason that is worth telling: of one of the LEVELS, of WORDS or of the account itself."""
+
     value: float
-    sentence: str
+    kind: str
+    words: tuple[str, ...] = ()
 
 
 def tell(explanation: Explanation, *, most: int = MOST_TOLD) -> list[str]:
@@ -69,7 +75,6 @@ def tell(explanation: Explanation, *, most: int = MOST_TOLD) -> list[str]:
         sentence = _reason_sentence(reason, explanation)
         if sentence and len(told[True]) + len(told[False]) < most:
             told[reason.value > 0].append(sentence)
-    # Names keep their case, and a sentence begins with no name.
     return told[True] + [f"But {sentence[0].lower()}{sentence[1:]}" for sentence in told[False]]
 
 
@@ -81,7 +86,7 @@ def tell_candidates(
     earlier: EarlierLabels,
     candidates: Sequence[int],
 ) -> list[list[str]]:
-    """Say what speaks for each of some candidates, which does not depend on what the others are.
+    """Say what speaks for each of some candidates; that does not depend on which others are asked about.
 
     Args:
         model: What was learnt.
@@ -97,10 +102,21 @@ def tell_candidates(
     """
     rivals = _rivals(scored.scores[0], labels, candidates)
     parts = score_parts(model, place, scored, {*candidates, *rivals})
-    return [
-        _tell_one(place, parts, labels[candidate], candidate, rival, earlier)
-        for candidate, rival in zip(candidates, rivals, strict=True)
-    ]
+    places = [(level, here, sum(here.values())) for level, here in earlier.items() if _is_something(level, place)]
+    told = []
+    for candidate, rival in zip(candidates, rivals, strict=True):
+        name = labels[candidate]
+        shares = {
+            level: (here[name], total) for level, here, total in places if here.get(name, 0) > LEAST_SHARE * total
+        }
+        reasons = _reasons_for(parts, candidate, rival, shares)
+        told.append([_told_sentence(reason, name, place, shares) for reason in reasons])
+    return told
+
+
+def _is_something(level: str, place: Place) -> bool:
+    """Say whether payments at a place have anything in common: those of no known kind are no kind."""
+    return bool(place.builtin if level == "account_builtin" else place.first_word or level != "account_first_word")
 
 
 def _rivals(scores: NDArray[np.float64], labels: Sequence[str], candidates: Sequence[int]) -> list[int]:
@@ -111,75 +127,67 @@ def _rivals(scores: NDArray[np.float64], labels: Sequence[str], candidates: Sequ
     return [runner_up if labels[candidate] == labels[best] else best for candidate in candidates]
 
 
-def _tell_one(
-    place: Place, parts: ScoreParts, name: str, candidate: int, rival: int, earlier: EarlierLabels
-) -> list[str]:
+def _reasons_for(parts: ScoreParts, candidate: int, rival: int, shares: Shares) -> list[_Told]:
+    """Choose what is told for a candidate, the particular before the general."""
     own, other = parts.labels.index(candidate), parts.labels.index(rival)
-    levels, others_levels = parts.levels[:, own].tolist(), parts.levels[:, other].tolist()
+    levels, rivals_levels = parts.levels[:, own].tolist(), parts.levels[:, other].tolist()
     by_word = parts.by_word + parts.on_account
-    found = [
-        *_particular(place, name, levels, earlier),
-        *_words(name, parts.words, by_word[:, own] - by_word[:, other]),
-    ]
-    general = [
-        _Told(levels[_ROW[level]] - others_levels[_ROW[level]], _counted(level, place, name, earlier))
-        for level in GENERAL
-        if name in earlier.get(level, {}) and _is_named(level, place)
-    ]
-    if parts.words != (NO_WORD,):
-        general.append(_Told(float(by_word[0, own] - by_word[0, other]), f"This account speaks for {name}."))
-    # They overlap: of a payment that is like many others, one such likeness is enough.
-    found += sorted(general, reverse=True)[:1]
-    enough = sorted((told.value for told in found), reverse=True)[:MOST_TOLD]
-    return [told.sentence for told in found if told.value >= max(enough[-1], LEAST_TOLD)]
+    said = (by_word[:, own] - by_word[:, other]).tolist()
+    general = [_Told(levels[_ROW[level]] - rivals_levels[_ROW[level]], level) for level in GENERAL if level in shares]
+    if len(parts.words) > 1:
+        # Of an empty description what the account says is not told apart.
+        general.append(_Told(said[0], WORDS_ON_ACCOUNT))
+    # These overlap: that a payment is like many others is told once.
+    found = [*_particular(levels, shares), *_telling_words(parts.words, said), *sorted(general)[-1:]]
+    best = sorted(reason for reason in found if reason.value >= LEAST_TOLD)[-MOST_TOLD:]
+    return [reason for reason in found if reason in best]
 
 
-def _particular(place: Place, name: str, levels: Sequence[float], earlier: EarlierLabels) -> Iterator[_Told]:
-    values = {level: levels[_ROW[level]] for level in _PARTICULAR if name in earlier.get(level, {})}
-    totals = {level: sum(earlier[level].values()) for level in values}
+def _particular(levels: Sequence[float], shares: Shares) -> list[_Told]:
+    values = {level: levels[_ROW[level]] for level in _PARTICULAR if level in shares}
     for level, instead in _SAME_LABELS:
-        if level in values and instead in values and totals[level] == totals[instead]:
+        if level in values and instead in values and shares[level] == shares[instead]:
             values[instead] += values.pop(level)
-    for level, value in values.items():
-        yield _Told(value, _counted(level, place, name, earlier))
+    return [_Told(value, level) for level, value in values.items()]
 
 
-def _words(name: str, words: Sequence[str], said: NDArray[np.float64]) -> Iterator[_Told]:
-    most = [int(word) for word in np.argsort(-said)[:_MOST_WORDS] if said[word] >= LEAST_TOLD and words[word]]
-    quoted = [f'"{words[word]}"' for word in most]
-    if len(quoted) == 1:
-        yield _Told(float(said[most[0]]), f"The word {quoted[0]} speaks for {name}.")
-    elif quoted:
-        yield _Told(float(said[most].sum()), f"The words {' and '.join(quoted)} speak for {name}.")
+def _telling_words(words: Sequence[str], said: Sequence[float]) -> list[_Told]:
+    """Put the words that say most into one reason, without those that mean nothing to a person."""
+    ranked = sorted(
+        ((value, number) for number, value in enumerate(said) if number and words[number] not in STOP_WORDS),
+        reverse=True,
+    )[:_MOST_WORDS]
+    telling = sorted(number for value, number in ranked if value >= max(LEAST_TOLD, ranked[0][0] / 2))
+    if not telling:
+        return []
+    return [_Told(sum(said[number] for number in telling), WORDS, tuple(words[number] for number in telling))]
 
 
-def _counted(level: str, place: Place, name: str, earlier: EarlierLabels) -> str:
-    here = earlier[level]
+def _told_sentence(reason: _Told, name: str, place: Place, shares: Shares) -> str:
+    if reason.kind == WORDS_ON_ACCOUNT:
+        return f"This account speaks for {name}."
+    if reason.kind == WORDS:
+        quoted = " and ".join(f'"{word}"' for word in reason.words)
+        speaks = f"words {quoted} speak" if len(reason.words) > 1 else f"word {quoted} speaks"
+        return f"The {speaks} for {name}."
+    return _counted(reason.kind, place, name, *shares[reason.kind])
+
+
+def _counted(level: str, place: Place, name: str, hits: int, total: int) -> str:
     subject = _COUNTED[level].format(merchant=place.merchant.strip(), first_word=place.first_word)
-    return f"{subject} labelled {name} {_times(here[name], sum(here.values()))}."
-
-
-def _times(hits: int, total: int) -> str:
-    return "once before" if total == 1 else f"{hits:,} of {total:,} times"
-
-
-def _is_named(level: str, place: Place) -> bool:
-    """Say whether a place is more than "the others": payments of no known kind have nothing in common."""
-    return not (level == "account_builtin" and not place.builtin) and not (
-        level == "account_first_word" and not place.first_word
-    )
+    return f"{subject} labelled {name} {'once before' if total == 1 else f'{hits:,} of {total:,} times'}."
 
 
 def _reason_sentence(reason: Reason, explanation: Explanation) -> str | None:
     label, against = explanation.label, explanation.against
-    if reason.kind in LEVELS:
-        meant = label if reason.value > 0 or against is None else against
-        if meant not in reason.labels:
-            return None
-        return _counted(reason.kind, explanation.place, meant, {reason.kind: reason.labels})
     speaks = f"speaks against {label}" if against is None else f"speaks for {against}"
     if reason.value > 0:
         speaks = f"speaks for {label}"
+    if reason.kind in LEVELS:
+        # A count may speak for the other label.
+        meant = label if reason.value > 0 or against is None else against
+        hits, total = reason.labels.get(meant, 0), sum(reason.labels.values())
+        return _counted(reason.kind, explanation.place, meant, hits, total) if hits else None
     if reason.kind == REST:
         return None
     if reason.kind == BASE_RATE:

@@ -17,15 +17,14 @@ from app.ml.single import weigh_ngrams
 from app.ml.wording import crossed_features
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from app.ml.associations import Words
     from app.ml.evidence import Place
     from app.ml.ngrams import Ngrams
     from app.ml.wording import Wording
-
-    Shares = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 # Stands for the account itself, and for an empty description.
 NO_WORD: Final = ""
@@ -45,7 +44,7 @@ class WordFeatures:
     position: NDArray[np.int64]
     value: NDArray[np.float64]
 
-    def said(self, weights: NDArray[np.float32], classes: NDArray[np.int64], words: int) -> NDArray[np.float64]:
+    def said(self, weights: NDArray[np.floating], classes: NDArray[np.int64], words: int) -> NDArray[np.float64]:
         """Add up what the features say of some classes.
 
         Args:
@@ -56,10 +55,10 @@ class WordFeatures:
         Returns:
             Shape (words, classes).
         """
-        weighed = weights[self.position[:, None], classes] * self.value[:, None]
+        weighed = weights.take(self.position, axis=0).take(classes, axis=1) * self.value[:, None]
         cell = self.word[:, None] * classes.size + np.arange(classes.size)
         added = np.bincount(cell.ravel(), weighed.ravel(), minlength=words * classes.size)
-        return added.reshape(words, classes.size)
+        return added.reshape(words, classes.size).astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,17 @@ class ReadWords:
 
     Attributes:
         words: Each once, NO_WORD first.
-        ngrams: Of the first reading.
+        alone: Of the first reading, its n-grams.
         on_account: Of the second, n-grams and what is crossed with the account.
-        associated: What the words, and the pairs that they are in, are worth by count, shape (words, classes).
+        associated: The words themselves, and pairs, that were counted.
+        gains: What each of these is worth, shape (rows, classes).
     """
 
     words: tuple[str, ...]
-    ngrams: WordFeatures
+    alone: WordFeatures
     on_account: WordFeatures
-    associated: NDArray[np.float64]
+    associated: WordFeatures
+    gains: NDArray[np.float64]
 
 
 def read_words(wording: Wording, place: Place) -> ReadWords:
@@ -86,75 +87,84 @@ def read_words(wording: Wording, place: Place) -> ReadWords:
         wording: What was learnt.
         place: Of the row.
     """
-    text = place.norm_desc
-    found = find_ngrams([text])
-    number = {word: index for index, word in enumerate(dict.fromkeys([NO_WORD, *text.split()]))}
-    ngrams = _read_ngrams(wording, text, found, number)
-    crossed = _read_crossed(wording, place, number)
+    spoken = place.norm_desc.split()
+    number = {word: index for index, word in enumerate(dict.fromkeys([NO_WORD, *spoken]))}
+    numbers = [number[word] for word in spoken]
+    found = find_ngrams([place.norm_desc])
+    counted = find_words(found)
+    position, value, is_learnt = _ngram_values(wording, found)
+    row, gains, is_known = _associations(wording, counted)
+    run, word, share = _divide(
+        np.concatenate([found.start[is_learnt], counted.start[is_known]]),
+        np.concatenate([found.length[is_learnt], counted.length[is_known]]),
+        spoken,
+        numbers,
+    )
+    ngrams = int(run.searchsorted(position.size))
+    of_ngrams, of_counted = run[:ngrams], run[ngrams:] - position.size
+    alone = WordFeatures(word[:ngrams], position[of_ngrams], value[of_ngrams] * share[:ngrams])
+    crossed = _read_crossed(wording, place, numbers)
     return ReadWords(
         words=tuple(number),
-        ngrams=ngrams,
+        alone=alone,
         on_account=WordFeatures(
-            word=np.concatenate([ngrams.word, crossed.word]),
-            position=np.concatenate([ngrams.position, crossed.position + wording.columns.size]),
-            value=np.concatenate([ngrams.value, crossed.value]),
+            word=np.concatenate([alone.word, crossed.word]),
+            position=np.concatenate([alone.position, crossed.position + wording.columns.size]),
+            value=np.concatenate([alone.value, crossed.value]),
         ),
-        associated=_read_associations(wording, text, found, number),
+        associated=WordFeatures(word[ngrams:], row[of_counted], share[ngrams:]),
+        gains=gains,
     )
 
 
-def _read_ngrams(wording: Wording, text: str, found: Ngrams, number: Mapping[str, int]) -> WordFeatures:
-    position, is_learnt = look_up(found.column, wording.columns)
+def _ngram_values(wording: Wording, found: Ngrams) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return position and value of each learnt n-gram, at each place where it stands, and which these are."""
     weighed = weigh_ngrams(wording, found)
-    feature = np.searchsorted(weighed.position, position)
+    feature, is_learnt = look_up(found.column, wording.columns[weighed.position])
     value = weighed.value / np.bincount(feature, minlength=weighed.position.size)
-    occurrence, word, share = _divide(text, found.start[is_learnt], found.length[is_learnt], number)
-    return WordFeatures(word, position[occurrence], value[feature[occurrence]] * share)
+    return weighed.position[feature], value[feature], is_learnt
 
 
-def _read_crossed(wording: Wording, place: Place, number: Mapping[str, int]) -> WordFeatures:
+def _associations(wording: Wording, counted: Words) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return row of each known word, at each place where it stands, what rows are worth there, and which these are."""
+    gains = weigh_words(wording.associations, counted)
+    # Gains of a word stand together, so its first one gives it a number.
+    row, is_known = look_up(counted.fingerprint, gains.fingerprint)
+    times = np.bincount(row, minlength=gains.value.size)
+    first = gains.fingerprint.searchsorted(gains.fingerprint)
+    table = np.zeros((gains.value.size, wording.alone_bias.size))
+    table[first, gains.label] = gains.value / times[first]
+    return row, table, is_known
+
+
+def _read_crossed(wording: Wording, place: Place, numbers: Sequence[int]) -> WordFeatures:
     """Read what the account itself says and what each word on it says."""
-    features = crossed_features(place.user_id, place.account, place.norm_desc)
-    columns, values = zip(*features, strict=True)
+    columns, values = zip(*crossed_features(place.user_id, place.account, place.norm_desc), strict=True)
     position, is_learnt = look_up(np.array(columns), wording.crossed_columns)
-    word = np.array([0, *(number[word] for word in place.norm_desc.split())])
-    return WordFeatures(word[is_learnt], position, np.array(values)[is_learnt])
+    return WordFeatures(np.array([0, *numbers])[is_learnt], position, np.array(values)[is_learnt])
 
 
-def _read_associations(
-    wording: Wording, text: str, found: Ngrams, number: Mapping[str, int]
-) -> NDArray[np.float64]:
-    words, classes = find_words(found), wording.alone_bias.size
-    gains = weigh_words(wording.associations, words)
-    known = np.unique(gains.fingerprint)
-    table = np.zeros((known.size, classes))
-    table[np.searchsorted(known, gains.fingerprint), gains.label] = gains.value
-    feature, is_known = look_up(words.fingerprint, known)
-    table /= np.bincount(feature, minlength=known.size).clip(min=1)[:, None]
-    occurrence, word, share = _divide(text, words.start[is_known], words.length[is_known], number)
-    return WordFeatures(word, feature[occurrence], share).said(table, np.arange(classes), len(number))
-
-
-def _divide(text: str, starts: NDArray[np.int64], lengths: NDArray[np.int64], number: Mapping[str, int]) -> Shares:
+def _divide(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], words: Sequence[str], numbers: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Divide runs of bytes among the words that they cover; spaces are nobody's, save where there is nothing else.
 
     Args:
-        text: With a space before and behind, in which the runs stand.
-        starts: Where they begin, shape (runs,).
+        starts: Where they begin in the text with its spaces around it, shape (runs,).
         lengths: In bytes, shape (runs,).
-        number: Of each word.
+        words: Of the text, in their order.
+        numbers: Of these.
 
     Returns:
-        Index of the run, number of the word and the word's share, of each run and word that it covers.
+        Of each run and word that it covers, run by run: index of the run, number of the word and the word's share.
     """
-    words = text.split()
     sizes = np.array([len(word.encode()) for word in words] or [2])
-    begins = np.cumsum(sizes + 1) - sizes if words else np.zeros(1, dtype=np.int64)
-    ends = starts + lengths
-    first = np.searchsorted(begins + sizes, starts, side="right")
-    covered = np.searchsorted(begins, ends) - first
-    run = np.repeat(np.arange(starts.size), covered)
-    word = first[run] + np.arange(run.size) - (np.cumsum(covered) - covered)[run]
-    size = np.minimum((begins + sizes)[word], ends[run]) - np.maximum(begins[word], starts[run])
-    numbers = np.array([number[each] for each in words or [NO_WORD]])
-    return run, numbers[word], size / np.bincount(run, size, minlength=starts.size)[run]
+    begins = (sizes + 1).cumsum() - sizes if words else np.zeros(1, dtype=np.int64)
+    closes, ends = begins + sizes, starts + lengths
+    first = closes.searchsorted(starts, side="right")
+    covers = begins.searchsorted(ends) - first
+    run = np.arange(starts.size).repeat(covers)
+    word = np.arange(run.size) + (first - covers.cumsum() + covers)[run]
+    size = np.minimum(closes[word], ends[run]) - np.maximum(begins[word], starts[run])
+    share = size / np.bincount(run, size, minlength=starts.size)[run]
+    return run, np.array(numbers or [0])[word], share

@@ -2,27 +2,86 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
 
 from app.ml.category_model import known_labels, labels_of, places_of, score_places
-from app.ml.evidence import LEVELS
-from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, Explanation, Reason, explain, tell
+from app.ml.evidence import LEVELS, PARAMETERS, Place, gather_evidence
+from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, Explanation, Reason, explain
+from app.ml.mixing import default_weights
 from app.ml.ngrams import find_ngrams
+from app.ml.reason_sentences import MOST_TOLD, tell, tell_candidates
+from app.ml.single import score_one
+from app.ml.wording import crossed_features
 
 if TYPE_CHECKING:
-    from app.ml.category_model import CategoryModel
-    from app.ml.evidence import KnownLabels
+    from collections.abc import Mapping
 
-    KnownAndLabels = tuple[tuple[str, ...], KnownLabels, int]
+    from app.ml.category_model import CategoryModel, Scores
+    from app.ml.wording import Wording
 
 # Weights and sums of the wording are of single precision.
 ROUNDING = 1e-5
-STRANGE = ["", "zzqx", "a", "tesco tesco tesco", "café 東京 🙂", "aldi"]
+STRANGE = ["", "zzqx", "a", "tesco tesco tesco", "café 東京 🙂", "aldi", " ".join(f"word{n}" for n in range(150))]
+COUNTED = re.compile(r"(?P<subject>.*) (was|were) labelled (?P<label>.*?) (?P<times>once before|\d+ of \d+ times)\.$")
+WORDED = re.compile(r'(The word "\S+" speaks|The words "\S+" and "\S+" speak|This account speaks) for .*\.$')
+# What is told of a count, the particular before the general, and what is counted.
+SUBJECTS = {
+    "This same payment on this account": ("account", "merchant", "norm_desc"),
+    "This same payment": ("merchant", "norm_desc"),
+    '"{merchant}" on this account': ("account", "merchant"),
+    '"{merchant}"': ("merchant",),
+    'Payments on this account that begin with "{first_word}"': ("account", "first_word"),
+    "Payments of this kind on this account": ("account", "builtin"),
+    "Payments of about this amount on this account": ("account", "amount_band"),
+    "Payments on this account": ("account",),
+}
+PLACE = Place(1, "card", "shell", "shell york", "transport.fuel", "shell", 12)
+
+
+class Asked(NamedTuple):
+    """A row that is asked about, as whoever serves a request has it."""
+
+    place: Place
+    scored: Scores
+    labels: tuple[str, ...]
+    earlier: Mapping[str, Mapping[str, int]]
+
+    def number(self, label: str) -> int:
+        return self.labels.index(label)
+
+    def ranked(self, most: int = 3) -> list[int]:
+        return np.argsort(-self.scored.scores[0])[:most].tolist()
+
+    def tell(self, model: CategoryModel, candidates: list[int]) -> list[list[str]]:
+        return tell_candidates(model, self.place, self.scored, self.labels, self.earlier, candidates)
+
+    def explain(self, model: CategoryModel, label: int, against: int | None = None) -> Explanation:
+        return explain(model, self.place, self.scored, self.labels, self.earlier, label=label, against=against)
+
+
+def ask(model: CategoryModel, known: pl.DataFrame, row: pl.DataFrame, *, as_of: int | None = None) -> Asked:
+    """Score a row with the labels of earlier days; of all days, unless one is given."""
+    labels = labels_of(model, known)
+    prepared = known_labels(known, labels)
+    end = int(prepared.days.max()) + 1 if as_of is None else as_of
+    place = Place(*places_of(row).row(0))
+    evidence = gather_evidence(places_of(row), np.array([end]), prepared)
+    scored = score_one(model, place.user_id, place.account, place.norm_desc, evidence, len(labels))
+    places = [Place(*other) for other in prepared.places.iter_rows()]
+    earlier: dict[str, Counter[str]] = {level: Counter() for level in LEVELS}
+    for other, label, day in zip(places, known["label"], prepared.days.tolist(), strict=True):
+        for level, columns in LEVELS.items():
+            named = place.merchant or "merchant" not in columns
+            if named and day < end and all(getattr(other, column) == getattr(place, column) for column in columns):
+                earlier[level][label] += 1
+    return Asked(place, scored, labels, earlier)
 
 
 @pytest.fixture(scope="module")
@@ -36,58 +95,46 @@ def rows(sample_rows: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def known(rows: pl.DataFrame, sample_model: CategoryModel) -> KnownAndLabels:
-    labels = labels_of(sample_model, rows)
-    prepared = known_labels(rows, labels)
-    return labels, prepared, int(prepared.days.max()) + 1
+def questions(rows: pl.DataFrame, sample_model: CategoryModel) -> list[Asked]:
+    return [ask(sample_model, rows, rows[number : number + 1]) for number in range(rows.height)]
 
 
 def test_the_parts_add_up_to_every_score_and_every_difference(
-    sample_model: CategoryModel, rows: pl.DataFrame, known: KnownAndLabels
+    sample_model: CategoryModel, rows: pl.DataFrame, questions: list[Asked]
 ) -> None:
-    labels, prepared, end = known
-    assert labels[-1] == "Brand new"
-    places = places_of(rows)
-    scores = score_places(sample_model, places, prepared, np.full(rows.height, end)).scores
-    for number in range(rows.height):
-        place = places[number : number + 1]
-        order = np.argsort(-scores[number])
-        asked = {int(order[0]), int(order[-1]), number % len(labels), len(labels) - 1}
-        for label in asked:
-            for against in (None, int(order[0]), int(order[1]), len(labels) - 1):
-                explained = explain(
-                    sample_model,
-                    place,
-                    prepared,
-                    end,
-                    labels,
-                    label=labels[label],
-                    against=None if against is None else labels[against],
-                )
+    known = known_labels(rows, questions[0].labels)
+    as_of = np.full(rows.height, int(known.days.max()) + 1)
+    scores = score_places(sample_model, places_of(rows), known, as_of).scores
+    for number, asked in enumerate(questions):
+        new = len(asked.labels) - 1
+        assert asked.labels[new] == "Brand new"
+        order = np.argsort(-scores[number]).tolist()
+        for label in {order[0], order[-1], number % len(asked.labels), new}:
+            for against in (None, order[0], order[1], new):
+                explained = asked.explain(sample_model, label, against)
                 expected = scores[number, label] - (0 if against is None else scores[number, against])
                 assert explained.score == pytest.approx(expected, abs=ROUNDING)
                 assert sum(reason.value for reason in explained.reasons) == pytest.approx(expected, abs=ROUNDING)
 
 
 def test_what_is_the_same_for_every_label_is_no_reason_for_one_against_another(
-    sample_model: CategoryModel, rows: pl.DataFrame, known: KnownAndLabels
+    sample_model: CategoryModel, questions: list[Asked]
 ) -> None:
-    labels, prepared, end = known
-    place = places_of(rows[:1])
-    alone = explain(sample_model, place, prepared, end, labels, label="Groceries")
-    compared = explain(sample_model, place, prepared, end, labels, label="Groceries", against="Fuel")
+    asked = questions[0]
+    groceries, fuel = asked.number("Groceries"), asked.number("Fuel")
+    alone = asked.explain(sample_model, groceries)
+    compared = asked.explain(sample_model, groceries, fuel)
     assert REST in {reason.kind for reason in alone.reasons}
     assert REST not in {reason.kind for reason in compared.reasons}
-    assert explain(sample_model, place, prepared, end, labels, label="Fuel", against="Fuel").reasons == ()
+    assert asked.explain(sample_model, fuel, fuel).reasons == ()
 
 
 def test_reasons_are_words_of_the_description_and_places_with_their_counts(
-    sample_model: CategoryModel, rows: pl.DataFrame, known: KnownAndLabels
+    sample_model: CategoryModel, rows: pl.DataFrame, questions: list[Asked]
 ) -> None:
-    labels, prepared, end = known
     number = 9
-    place, row = places_of(rows[number : number + 1]), rows.row(number, named=True)
-    explained = explain(sample_model, place, prepared, end, labels, label=row["label"], against=labels[-1])
+    asked, row = questions[number], rows.row(number, named=True)
+    explained = asked.explain(sample_model, asked.number(row["label"]), asked.number("Brand new"))
     words = {reason.what for reason in explained.reasons if reason.kind in (WORDS, WORDS_ON_ACCOUNT)}
     assert words <= {*row["norm_desc"].split(), ""}
     assert words - {""}
@@ -99,13 +146,36 @@ def test_reasons_are_words_of_the_description_and_places_with_their_counts(
     assert {reason.kind for reason in explained.reasons} <= {WORDS, WORDS_ON_ACCOUNT, BASE_RATE, *LEVELS}
 
 
-def test_labels_of_the_day_itself_are_no_reason(
-    sample_model: CategoryModel, rows: pl.DataFrame, known: KnownAndLabels
-) -> None:
-    labels, prepared, _ = known
-    first = int(prepared.days.min())
-    explained = explain(sample_model, places_of(rows[:1]), prepared, first, labels, label="Groceries")
+def test_without_earlier_labels_no_count_is_a_reason(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
+    first = int(known_labels(rows, labels_of(sample_model, rows)).days.min())
+    asked = ask(sample_model, rows, rows[:1], as_of=first)
+    explained = asked.explain(sample_model, asked.number("Groceries"))
     assert not {reason.kind for reason in explained.reasons} & set(LEVELS)
+
+
+def wording_of(model: CategoryModel, text: str, said: Mapping[str, str]) -> Wording:
+    """Make a wording that knows a few n-grams of a text and nothing else, each for one label."""
+    found = find_ngrams([text])
+    padded = f" {text} ".encode()
+    column_of = {
+        padded[start : start + length].decode(): column
+        for start, length, column in zip(
+            found.start.tolist(), found.length.tolist(), found.column.tolist(), strict=True
+        )
+    }
+    by_column = sorted((column_of[ngram], label) for ngram, label in said.items())
+    weights = np.zeros((len(said), len(model.classes)), dtype=np.float32)
+    for position, (_, label) in enumerate(by_column):
+        weights[position, model.classes.index(label)] = 1_000
+    associations = model.wording.associations
+    return replace(
+        model.wording,
+        columns=np.array([column for column, _ in by_column], dtype=np.int32),
+        idf=np.ones(len(said), dtype=np.float32),
+        alone=weights,
+        associations=replace(associations, gains=np.zeros_like(associations.gains)),
+        on_account=np.zeros((len(said) + model.wording.crossed_columns.size, len(model.classes)), dtype=np.float32),
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,37 +186,17 @@ def test_labels_of_the_day_itself_are_no_reason(
         ("l y", {"shell": 0.5, "york": 0.5}),
         ("l yor", {"shell": 0.25, "york": 0.75}),
         (" york ", {"york": 1.0}),
+        (" shell york ", {"shell": 5 / 9, "york": 4 / 9}),
     ],
 )
 def test_an_ngram_speaks_for_the_words_that_it_stands_in_by_what_it_covers_of_them(
-    sample_model: CategoryModel, rows: pl.DataFrame, known: KnownAndLabels, ngram: str, expected: dict[str, float]
+    sample_model: CategoryModel, rows: pl.DataFrame, ngram: str, expected: dict[str, float]
 ) -> None:
-    labels, prepared, end = known
     text = "shell york"
-    found = find_ngrams([text])
-    padded = f" {text} "
-    (column,) = {
-        int(found.column[at])
-        for at in range(found.row.size)
-        if padded[found.start[at] : found.start[at] + found.length[at]] == ngram
-    }
-    classes = len(sample_model.classes)
-    weights = np.zeros((1, classes), dtype=np.float32)
-    weights[0, labels.index("Fuel")] = 1
-    learnt = replace(
-        sample_model.wording,
-        columns=np.array([column], dtype=np.int32),
-        idf=np.ones(1, dtype=np.float32),
-        alone=weights,
-        associations=replace(
-            sample_model.wording.associations, gains=np.zeros_like(sample_model.wording.associations.gains)
-        ),
-        on_account=np.zeros((1 + sample_model.wording.crossed_columns.size, classes), dtype=np.float32),
-    )
-    place = places_of(rows[:1].with_columns(norm_desc=pl.lit(text)))
-    explained = explain(
-        replace(sample_model, wording=learnt), place, prepared, end, labels, label="Fuel", against="Groceries"
-    )
+    wording = wording_of(sample_model, text, {ngram: "Fuel"})
+    model = replace(sample_model, wording=wording)
+    asked = ask(model, rows, rows[:1].with_columns(norm_desc=pl.lit(text)))
+    explained = asked.explain(model, asked.number("Fuel"), asked.number("Groceries"))
     words = {reason.what: reason.value for reason in explained.reasons if reason.kind == WORDS}
     total = sum(words.values())
     assert total > 0
@@ -156,45 +206,239 @@ def test_an_ngram_speaks_for_the_words_that_it_stands_in_by_what_it_covers_of_th
 @pytest.mark.parametrize(
     ("reason", "against", "sentence"),
     [
-        (Reason(WORDS, "shell", 2.0), "Travel", "The word 'shell' speaks for Fuel."),
-        (Reason(WORDS, "shell", -2.0), "Travel", "But the word 'shell' speaks for Travel."),
-        (Reason(WORDS, "shell", -2.0), None, "But the word 'shell' speaks against Fuel."),
-        (Reason(WORDS, "", 1.0), None, "An empty description speaks for Fuel."),
-        (Reason(WORDS_ON_ACCOUNT, "shell", 1.0), None, "On this account the word 'shell' speaks for Fuel."),
-        (Reason(WORDS_ON_ACCOUNT, "", 1.0), None, "This account speaks for Fuel."),
-        (Reason(BASE_RATE, "", 1.0), "Travel", "How common it is speaks for Fuel."),
+        (Reason(WORDS, "shell", 2.0, {}), "Travel", 'The word "shell" speaks for Fuel.'),
+        (Reason(WORDS, "shell", -2.0, {}), "Travel", 'But the word "shell" speaks for Travel.'),
+        (Reason(WORDS, "shell", -2.0, {}), None, 'But the word "shell" speaks against Fuel.'),
+        (Reason(WORDS, "", 1.0, {}), None, "An empty description speaks for Fuel."),
+        (Reason(WORDS_ON_ACCOUNT, "shell", 1.0, {}), None, 'On this account the word "shell" speaks for Fuel.'),
+        (Reason(WORDS_ON_ACCOUNT, "", 1.0, {}), None, "This account speaks for Fuel."),
+        (Reason(BASE_RATE, "", 1.0, {}), "Travel", "How common it is speaks for Fuel."),
         (
-            Reason("account_merchant", "at 'shell' on this account", 1.0, (("Fuel", 12),)),
+            Reason("account_merchant", "", 1.0, {"Fuel": 12}),
             "Travel",
-            "All 12 earlier transactions at 'shell' on this account were Fuel.",
+            '"shell" on this account was labelled Fuel 12 of 12 times.',
         ),
         (
-            Reason("merchant", "at 'shell'", 1.0, (("Fuel", 1_012), ("Travel", 1))),
+            Reason("merchant", "", 1.0, {"Fuel": 1_012, "Travel": 1}),
             "Travel",
-            "1,012 of the 1,013 earlier transactions at 'shell' were Fuel.",
+            '"shell" was labelled Fuel 1,012 of 1,013 times.',
         ),
         (
-            Reason("merchant", "at 'shell'", -1.0, (("Fuel", 12), ("Travel", 1))),
+            Reason("merchant", "", -1.0, {"Fuel": 12, "Travel": 1}),
             "Travel",
-            "But 1 of the 13 earlier transactions at 'shell' was Travel.",
+            'But "shell" was labelled Travel 1 of 13 times.',
         ),
+        (Reason("description", "", 1.0, {"Fuel": 1}), None, "This same payment was labelled Fuel once before."),
         (
-            Reason("merchant", "at 'shell'", 1.0, (("Fuel", 1),)),
+            Reason("account_first_word", "", 1.0, {"Fuel": 2, "Travel": 2}),
             None,
-            "The one earlier transaction at 'shell' was Fuel.",
-        ),
-        (
-            Reason("merchant", "at 'shell'", 1.0, (("Travel", 1),)),
-            "Travel",
-            "The one earlier transaction at 'shell' was Travel.",
+            'Payments on this account that begin with "shell" were labelled Fuel 2 of 4 times.',
         ),
     ],
 )
 def test_a_reason_is_a_sentence(reason: Reason, against: str | None, sentence: str) -> None:
-    assert tell(Explanation("Fuel", against, reason.value, (reason,))) == [sentence]
+    assert tell(Explanation(PLACE, "Fuel", against, reason.value, (reason,))) == [sentence]
 
 
 def test_the_largest_reasons_are_told_and_those_for_the_label_first() -> None:
-    reasons = (Reason(REST, "", -9.0), Reason(WORDS, "a", -3.0), Reason(WORDS, "b", 2.0), Reason(WORDS, "c", 1.0))
-    told = tell(Explanation("Fuel", "Travel", 0.0, reasons), most=2)
-    assert told == ["The word 'b' speaks for Fuel.", "But the word 'a' speaks for Travel."]
+    untold = (Reason(REST, "", -9.0, {}), Reason("merchant", "", 8.0, {"Travel": 1}))
+    words = (Reason(WORDS, "a", -3.0, {}), Reason(WORDS, "b", 2.0, {}), Reason(WORDS, "c", 1.0, {}))
+    told = tell(Explanation(PLACE, "Fuel", "Travel", 0.0, (*untold, *words)), most=2)
+    assert told == ['The word "b" speaks for Fuel.', 'But the word "a" speaks for Travel.']
+
+
+def costa(count: int, norm_desc: str, account: str, label: str, rows: pl.DataFrame) -> pl.DataFrame:
+    """Make payments at a café, all on one day."""
+    return pl.concat([rows[:1]] * count).with_columns(
+        norm_desc=pl.lit(norm_desc), merchant=pl.lit("costa"), account=pl.lit(account), label=pl.lit(label)
+    )
+
+
+def test_a_candidate_is_told_how_often_the_payment_and_its_merchant_had_its_label(
+    sample_model: CategoryModel, rows: pl.DataFrame
+) -> None:
+    earlier = pl.concat(
+        [
+            costa(12, "costa york", "card", "Eating out", rows),
+            costa(2, "costa leeds", "card", "Groceries", rows),
+            costa(3, "costa leeds", "joint", "Groceries", rows),
+            costa(1, "costa leeds", "joint", "Fees", rows),
+        ]
+    )
+    model = replace(sample_model, pool=default_weights(), wording=wording_of(sample_model, "", {}))
+    asked = ask(model, earlier, costa(1, "costa york", "card", "Eating out", rows))
+    told = asked.tell(model, [asked.number(label) for label in ("Eating out", "Groceries", "Fees", "Fuel")])
+    # All twelve were on this account, which goes without saying; one of eighteen says that it is something else.
+    assert told == [
+        [
+            "This same payment was labelled Eating out 12 of 12 times.",
+            '"costa" on this account was labelled Eating out 12 of 14 times.',
+            '"costa" was labelled Eating out 12 of 18 times.',
+        ],
+        [
+            '"costa" on this account was labelled Groceries 2 of 14 times.',
+            '"costa" was labelled Groceries 5 of 18 times.',
+        ],
+        [],
+        [],
+    ]
+
+
+def test_labels_at_one_place_are_told_once(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
+    model = replace(sample_model, pool=default_weights(), wording=wording_of(sample_model, "", {}))
+    this, other = costa(1, "costa york", "card", "Fees", rows), costa(1, "costa leeds", "card", "Fees", rows)
+    expected = {
+        '"costa" was labelled Fees once before.': other,
+        "This same payment was labelled Fees once before.": this,
+    }
+    for sentence, earlier in expected.items():
+        asked = ask(model, earlier, this)
+        (told,) = asked.tell(model, [asked.number("Fees")])
+        assert told[0] == sentence
+        assert not [each for each in told[1:] if not each.startswith("Payments")]
+    on_two = pl.concat([this, this.with_columns(account=pl.lit("joint"))])
+    asked = ask(model, on_two, this)
+    (told,) = asked.tell(model, [asked.number("Fees")])
+    assert told[:2] == [
+        "This same payment on this account was labelled Fees once before.",
+        "This same payment was labelled Fees 2 of 2 times.",
+    ]
+
+
+def test_numbers_in_sentences_are_those_of_the_ledger(sample_model: CategoryModel, sample_rows: pl.DataFrame) -> None:
+    known = sample_rows.head(1_500)
+    places = places_of(known).with_columns(label=known["label"])
+    told_subjects = set()
+    for row in sample_rows[1_500:].gather_every(47).iter_slices(1):
+        asked = ask(sample_model, known, row)
+        subjects = {subject.format(**asked.place._asdict()): subject for subject in SUBJECTS}
+        for label, told in zip(asked.ranked(), asked.tell(sample_model, asked.ranked()), strict=True):
+            assert len(told) <= MOST_TOLD
+            ranks = []
+            for sentence in told:
+                counted = COUNTED.match(sentence)
+                if counted is None:
+                    assert WORDED.match(sentence)
+                    ranks.append(3.5)
+                    continue
+                subject = subjects[counted["subject"]]
+                here = places.filter(pl.col(column) == getattr(asked.place, column) for column in SUBJECTS[subject])
+                hits = here.filter(label=asked.labels[label]).height
+                times = "once before" if here.height == 1 else f"{hits} of {here.height} times"
+                assert (counted["label"], counted["times"]) == (asked.labels[label], times)
+                ranks.append(list(SUBJECTS).index(subject))
+                told_subjects.add(subject)
+            assert ranks == sorted(ranks)
+    assert len(told_subjects) >= 4
+
+
+def tell_by_words(
+    model: CategoryModel, rows: pl.DataFrame, text: str, said: Mapping[str, str], names: Mapping[str, str] | None = None
+) -> dict[str, list[str]]:
+    """Tell what speaks for Fuel and Travel where nothing is known but n-grams; labels may be called by other names."""
+    learnt = replace(
+        model, wording=wording_of(model, text, said), pool=replace(model.pool, parts=np.array([1, 1, 1, 0]))
+    )
+    first = int(known_labels(rows, labels_of(model, rows)).days.min())
+    asked = ask(learnt, rows, rows[:1].with_columns(norm_desc=pl.lit(text)), as_of=first)
+    names = names or {}
+    asked = asked._replace(labels=tuple(names.get(label, label) for label in asked.labels))
+    candidates = [model.classes.index(label) for label in ("Fuel", "Travel")]
+    return dict(zip(("Fuel", "Travel"), asked.tell(learnt, candidates), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "fuel", "travel"),
+    [
+        ("shell york", {"shell": "Fuel"}, ['The word "shell" speaks for Fuel.'], []),
+        ("shell york", {"shell": "Fuel", "york": "Fuel"}, ['The words "shell" and "york" speak for Fuel.'], []),
+        ("the york", {" the ": "Fuel", "york": "Travel"}, [], ['The word "york" speaks for Travel.']),
+        (
+            "shell york",
+            {"shell": "Fuel", "york": "Travel"},
+            ['The word "shell" speaks for Fuel.'],
+            ['The word "york" speaks for Travel.'],
+        ),
+        # A word that says much less than another one goes without saying.
+        (
+            "shell york",
+            {" shel": "Fuel", "shell": "Fuel", "hell ": "Fuel", "york": "Fuel"},
+            ['The word "shell" speaks for Fuel.'],
+            [],
+        ),
+        # What a word says for its rival as well speaks for neither.
+        ("shell york", {"shell": "Fuel", "hell ": "Travel"}, [], []),
+        ("shell york", {}, [], []),
+        ("", {}, [], []),
+    ],
+)
+def test_words_that_say_more_for_a_candidate_than_for_its_rival_are_told(
+    sample_model: CategoryModel,
+    rows: pl.DataFrame,
+    text: str,
+    said: dict[str, str],
+    fuel: list[str],
+    travel: list[str],
+) -> None:
+    assert tell_by_words(sample_model, rows, text, said) == {"Fuel": fuel, "Travel": travel}
+
+
+@pytest.mark.parametrize(("text", "told"), [("shell", ["This account speaks for Fuel."]), ("", [])])
+def test_an_account_that_is_known_for_a_category_speaks_for_it(
+    sample_model: CategoryModel, rows: pl.DataFrame, text: str, told: list[str]
+) -> None:
+    row = rows[:1].with_columns(norm_desc=pl.lit(text))
+    (column, _), *_ = crossed_features(*places_of(row).select("user_id", "account", "norm_desc").row(0))
+    weights = np.zeros((1, len(sample_model.classes)), dtype=np.float32)
+    weights[0, sample_model.classes.index("Fuel")] = 10
+    wording = replace(
+        wording_of(sample_model, "", {}), crossed_columns=np.array([column], dtype=np.int32), on_account=weights
+    )
+    model = replace(sample_model, wording=wording)
+    asked = ask(model, rows, row, as_of=int(known_labels(rows, labels_of(model, rows)).days.min()))
+    assert asked.tell(model, [asked.number("Fuel"), asked.number("Travel")]) == [told, []]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cash withdrawal", ["Payments of this kind on this account were labelled Cash 3 of 3 times."]),
+        ("zzqx", []),
+    ],
+)
+def test_payments_of_no_known_kind_are_no_kind(
+    sample_model: CategoryModel, rows: pl.DataFrame, text: str, told: list[str]
+) -> None:
+    level = list(LEVELS).index("account_builtin")
+    evidence = np.zeros((len(LEVELS), PARAMETERS // len(LEVELS)))
+    evidence[level] = 1
+    pool = replace(default_weights(), evidence=evidence.ravel())
+    model = replace(sample_model, pool=pool, wording=wording_of(sample_model, "", {}))
+    row = rows[:1].with_columns(norm_desc=pl.lit(text), mcc=pl.lit(None, pl.String), channel=pl.lit(None, pl.String))
+    asked = ask(model, pl.concat([row] * 3).with_columns(label=pl.lit("Cash")), row)
+    assert asked.tell(model, [asked.number("Cash")]) == [told]
+
+
+def test_a_label_of_the_same_name_is_no_rival(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
+    said = {"shell": "Fuel", "hell ": "Travel"}
+    told = tell_by_words(sample_model, rows, "shell york", said, {"Travel": "Fuel"})
+    expected = ['The word "shell" speaks for Fuel.']
+    assert told == {"Fuel": expected, "Travel": expected}
+    one_name = dict.fromkeys(sample_model.classes, "Fuel") | {"Brand new": "Fuel"}
+    assert tell_by_words(sample_model, rows, "shell york", said, one_name) == {"Fuel": [], "Travel": []}
+
+
+def test_what_is_told_for_a_candidate_does_not_depend_on_the_others(
+    sample_model: CategoryModel, questions: list[Asked]
+) -> None:
+    for asked in questions:
+        ranked = asked.ranked(most=len(asked.labels))
+        told = asked.tell(sample_model, ranked)
+        assert [asked.tell(sample_model, [candidate])[0] for candidate in ranked] == told
+        assert asked.tell(sample_model, ranked[::-1]) == told[::-1]
+
+
+def test_only_counts_that_are_brought_are_told(sample_model: CategoryModel, questions: list[Asked]) -> None:
+    for asked in questions:
+        told = asked._replace(earlier={}).tell(sample_model, asked.ranked())
+        assert not [sentence for each in told for sentence in each if COUNTED.match(sentence)]
