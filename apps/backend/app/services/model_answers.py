@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio.to_thread import run_sync
 
 from app.ml.hierarchical_prior import Share
+from app.ml.reason_sentences import tell_candidates
 from app.ml.serving import FEW_ROWS, Candidate, RankedCandidates, best_names, kept_inputs, score_rows
 from app.services.heuristics import MEMORY_LEVELS
 from app.services.reasons import tell_counts
@@ -68,7 +70,10 @@ async def rank_by_model(
     best = best_names(space, scores, knowledge.categories, most)
     for number, (each, counts, found) in enumerate(zip(asked, evidence, best, strict=True)):
         inputs = {"engine": "model"} | _kept(knowledge, space, served, counts)
-        answers.append(RankedCandidates(each.txn_id, _with_reasons(each, knowledge, found), inputs))
+        candidates = _with_reasons(each, knowledge, found)
+        if candidates and not candidates[0].reasons:
+            candidates = _with_words(each, knowledge, served, space, counts, candidates)
+        answers.append(RankedCandidates(each.txn_id, candidates, inputs))
         if number % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
     return answers
@@ -106,6 +111,7 @@ async def _score(
 def _with_reasons(
     asked: AskedTransaction, knowledge: UserKnowledge, found: Mapping[str, float]
 ) -> tuple[Candidate, ...]:
+    """Say what the user labelled this payment and this merchant before."""
     counts = {
         level: _named(knowledge.memory.labels_at(asked.place, name, without=asked.txn_id), knowledge.shown)
         for level, name in MEMORY_LEVELS.items()
@@ -117,6 +123,30 @@ def _with_reasons(
         levels = {level: Share(here[label], totals[level], 0.0) for level, here in counts.items() if label in here}
         candidates.append(Candidate(label, confidence, tuple(tell_counts(label, merchant, levels))))
     return tuple(candidates)
+
+
+def _with_words(
+    asked: AskedTransaction,
+    knowledge: UserKnowledge,
+    served: ServedModel,
+    space: LabelSpace,
+    counts: Evidence,
+    candidates: Sequence[Candidate],
+) -> tuple[Candidate, ...]:
+    """Say what the words and the kind of a payment speak for that was never labelled, nor its merchant."""
+    labels = [space.names[index] for index in space.name_of]
+    kinds = knowledge.memory.labels_at(asked.place, "account_builtin", without=asked.txn_id)
+    told = tell_candidates(
+        served.model,
+        asked.place,
+        score_rows(served, [asked.place], [counts], len(labels)),
+        labels,
+        {"account_builtin": _named(kinds, knowledge.shown)},
+        [labels.index(candidate.label) for candidate in candidates],
+    )
+    return tuple(
+        replace(candidate, reasons=tuple(reasons)) for candidate, reasons in zip(candidates, told, strict=True)
+    )
 
 
 def _named(counts: dict[str, int], shown: Mapping[str, str]) -> dict[str, int]:

@@ -89,6 +89,16 @@ def test_the_champion_answers_and_its_event_says_from_what(
     assert made.candidates[0].reasons
 
 
+def test_what_speaks_for_a_payment_never_seen_is_its_words(labelled: Ledger, champion: int) -> None:
+    assert champion
+    known, new = labelled.add("2025-02-01,ALDI 0041 LEEDS,-9.00,card,", "2025-02-01,LEEDS ALDI ALDI,-9.00,joint,")
+    (said, *_) = suggested(labelled, known, min_confidence=0.0).candidates
+    assert said.reasons == ("This same payment was labelled Groceries 12 of 12 times.",)
+    (best, *_) = suggested(labelled, new, min_confidence=0.0).candidates
+    assert best.label == "Groceries"
+    assert any('"aldi"' in reason for reason in best.reasons)
+
+
 def test_where_the_heuristics_are_asked_for_they_answer(labelled: Ledger, champion: int) -> None:
     assert champion
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")

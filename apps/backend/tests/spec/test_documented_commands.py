@@ -190,9 +190,10 @@ print('checked', len(df))
 
 def test_every_call_on_the_api_page_is_answered_and_every_route_is_on_it(newcomer: Newcomer) -> None:
     blocks = blocks_of("api.md")
-    assert {(block.language, block.mark) for block in blocks} == {("bash", "")}
-    script = "".join(block.text for block in blocks)
-    called = set(re.findall(r"localhost:8000(/[^\s\"?]*)", script))
+    # With six transactions there is nothing to train on, so what needs a model is not called.
+    assert {(block.language, block.mark) for block in blocks} == {("bash", ""), ("bash", "trained")}
+    script = "".join(block.text for block in blocks if block.mark != "trained")
+    called = set(re.findall(r"localhost:8000(/[^\s\"?]*)", "".join(block.text for block in blocks)))
     routes = {*create_app().openapi()["paths"], "/openapi.json", "/docs"}
     patterns = {path: re.compile(re.sub(r"\{[^}]*\}", r"[^/]+", path)) for path in routes}
     assert [path for path, pattern in patterns.items() if not any(map(pattern.fullmatch, called))] == []
