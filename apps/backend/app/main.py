@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.api import (
     categories,
+    experiments,
     features,
     ingest,
     labels,
@@ -79,6 +80,7 @@ def create_app() -> FastAPI:
         labels.router,
         ml.router,
         models.router,
+        experiments.router,
     ):
         app.include_router(router)
     problems.install(app)

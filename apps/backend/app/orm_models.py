@@ -26,6 +26,9 @@ from app.db import Base
 from app.ml.models import (
     MONEY,
     TIMESTAMPTZ,
+    Experiment,
+    ExperimentArm,
+    ExperimentChange,
     MLFeature,
     MLTrainingRun,
     ModelDeployment,
@@ -37,6 +40,9 @@ __all__ = [
     "Category",
     "CategoryName",
     "Credential",
+    "Experiment",
+    "ExperimentArm",
+    "ExperimentChange",
     "Import",
     "ImportRejection",
     "LabelEvent",
@@ -370,6 +376,7 @@ class SuggestionEvent(Base):
         CheckConstraint("mode IN ('heuristic', 'model', 'auto')", name="mode"),
         CheckConstraint("source IN ('rule', 'model', 'shadow')", name="source"),
         CheckConstraint("(served_event_id IS NOT NULL) = (source = 'shadow')", name="served_event_id"),
+        Index("ix_suggestion_events_experiment", "experiment", postgresql_where=text("experiment IS NOT NULL")),
         Index(
             "uq_suggestion_events_served_event_id_model_version",
             "served_event_id",

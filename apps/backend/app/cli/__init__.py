@@ -14,6 +14,7 @@ from app.cli import (
     db,
     demo,
     evaluate,
+    experiments,
     ingest,
     labels,
     merchants,
@@ -52,6 +53,7 @@ app.command()(evaluate.evaluate)
 app.command()(replay.replay)
 app.add_typer(categories.app, name="categories")
 app.add_typer(db.app, name="db")
+app.add_typer(experiments.app, name="experiments")
 app.add_typer(labels.app, name="labels")
 app.add_typer(merchants.app, name="merchants")
 app.add_typer(models.app, name="models")

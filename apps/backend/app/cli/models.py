@@ -12,7 +12,7 @@ from rich.table import Table
 
 from app.cli.model_preview import DAYS, SHOWN_IN_SHORT, print_preview, print_preview_json, read_preview
 from app.cli.output import note, one_line, results
-from app.cli.who import User, acting_user, os_user
+from app.cli.who import User, acting_user, ask_reason, os_user
 from app.db import session_for_jobs
 from app.services import deployments
 from app.services.model_aliases import mirror_aliases
@@ -109,7 +109,7 @@ def promote(
     print_preview(read_preview(user_id, version, DAYS), limit=SHOWN_IN_SHORT)
     if sys.stdin.isatty() and not yes:
         typer.confirm(f"Make version {version} the champion?", abort=True, err=True)
-    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or ask_reason()}
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, user_id)
         made = deployments.promote(session, category_set, version, **decision)
@@ -121,7 +121,7 @@ def promote(
 def rollback(*, reason: Reason = None, by: By = None, user: User = None) -> None:
     """Go back to the model that the champion replaced; once more, further back."""
     user_id = acting_user(user)
-    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or ask_reason()}
     with session_for_jobs() as session:
         made = deployments.rollback(session, deployments.category_set_of(session, user_id), **decision)
     mirror_aliases()
@@ -132,7 +132,7 @@ def rollback(*, reason: Reason = None, by: By = None, user: User = None) -> None
 def challenge(version: Version, *, reason: Reason = None, by: By = None, user: User = None) -> None:
     """Let a model be asked in the shadow what it would have suggested, in place of the challenger there was."""
     user_id = acting_user(user)
-    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or ask_reason()}
     with session_for_jobs() as session:
         deployments.challenge(session, deployments.category_set_of(session, user_id), version, **decision)
     mirror_aliases()
@@ -143,7 +143,7 @@ def challenge(version: Version, *, reason: Reason = None, by: By = None, user: U
 def withdraw(*, reason: Reason = None, by: By = None, user: User = None) -> None:
     """Let there be no challenger any more."""
     user_id = acting_user(user)
-    decision = {"actor": by or os_user(), "reason": reason or _ask_reason()}
+    decision = {"actor": by or os_user(), "reason": reason or ask_reason()}
     with session_for_jobs() as session:
         made = deployments.withdraw(session, deployments.category_set_of(session, user_id), **decision)
     mirror_aliases()
@@ -288,12 +288,6 @@ def _pairs(pairs: Any, between: str) -> str:
 
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
-
-
-def _ask_reason() -> str:
-    if not sys.stdin.isatty():
-        return "By hand."
-    return str(typer.prompt("Why", default="By hand.", err=True))
 
 
 def _print_json(document: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import Annotated
 
 import typer
@@ -54,3 +55,10 @@ def os_user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return "unknown"
+
+
+def ask_reason() -> str:
+    """Ask why something is decided, where there is somebody to ask."""
+    if not sys.stdin.isatty():
+        return "By hand."
+    return str(typer.prompt("Why", default="By hand.", err=True))

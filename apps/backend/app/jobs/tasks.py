@@ -14,6 +14,7 @@ from app.ml.feature_build import DEFAULT_DAYS, build_range
 from app.services import warehouse
 from app.services.challenger_policy import judge_challengers
 from app.services.champion_watch import watch_champions
+from app.services.experiment_analysis import advance_experiments
 from app.services.shared_priors import refresh_shared_priors
 from app.services.training import train_model
 
@@ -73,6 +74,13 @@ def judge_models(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the sa
         f"{len(taken_back):,} champions taken back; of {len(judged):,} challengers {judged.count('promote'):,} "
         f"promoted and {judged.count('refuse'):,} refused"
     )
+
+
+@job_queue.periodic(cron="* * * * *")
+@job_queue.task(name="advance_experiments", lock="advance_experiments", retry=RETRY)
+def advance(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the same
+    """Stop arms whose guardrails are broken, and take ramps a step further, every minute."""
+    return "; ".join(advance_experiments()) or "nothing to do"
 
 
 @job_queue.periodic(cron="0 4 * * *")

@@ -6,7 +6,18 @@ import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Numeric, SmallInteger, Text, func
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Numeric,
+    SmallInteger,
+    Text,
+    func,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -142,6 +153,69 @@ class ModelDeployment(Base):
     replaced_version: Mapped[int | None] = mapped_column(
         ForeignKey("model_versions.version", ondelete="CASCADE"), index=True
     )
+    actor: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+
+
+class Experiment(Base):
+    """What suggestions of a category set are divided between, as it was planned.
+
+    Attributes:
+        user_id: Whose own category set it is about; null for the installation's shared one.
+        unit: What is divided: users, or merchants of users.
+        salt: Makes this experiment's division independent of any other's.
+        ramp: Shares of the treatments' final shares, ascending, that they are given one after the other.
+        guardrails: What stops an arm by itself.
+    """
+
+    __tablename__ = "experiments"
+    __table_args__ = (CheckConstraint("unit IN ('user', 'user_merchant')", name="unit"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    unit: Mapped[str] = mapped_column(Text)
+    salt: Mapped[str] = mapped_column(Text)
+    ramp: Mapped[list[float]] = mapped_column(ARRAY(Double))
+    guardrails: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_by: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())
+
+
+class ExperimentArm(Base):
+    """Who suggests to a share of an experiment's units; the one at position 0 is the control."""
+
+    __tablename__ = "experiment_arms"
+    __table_args__ = (
+        CheckConstraint("engine IN ('rule', 'champion', 'challenger', 'version')", name="engine"),
+        CheckConstraint("share BETWEEN 0 AND 1", name="share"),
+        CheckConstraint("(version IS NOT NULL) = (engine = 'version')", name="version"),
+    )
+
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    position: Mapped[int]
+    engine: Mapped[str] = mapped_column(Text)
+    version: Mapped[int | None] = mapped_column(ForeignKey("model_versions.version", ondelete="CASCADE"), index=True)
+    share: Mapped[float]
+
+
+class ExperimentChange(Base):
+    """Something that was done to an experiment: rows are added and never changed, and the last ones say what holds."""
+
+    __tablename__ = "experiment_changes"
+    __table_args__ = (
+        CheckConstraint("action IN ('start', 'ramp', 'stop_arm', 'stop')", name="action"),
+        CheckConstraint("ramp BETWEEN 0 AND 1", name="ramp"),
+        Index(None, "experiment_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    experiment_id: Mapped[int] = mapped_column(ForeignKey("experiments.id", ondelete="CASCADE"))
+    action: Mapped[str] = mapped_column(Text)
+    ramp: Mapped[float]
+    arm: Mapped[str | None] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     created_at: Mapped[dt.datetime] = mapped_column(TIMESTAMPTZ, server_default=func.now())

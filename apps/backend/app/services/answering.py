@@ -7,6 +7,7 @@ they are surer than it they are right less often than they say, and less often t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -14,20 +15,22 @@ from anyio import move_on_after
 from anyio.to_thread import run_sync
 
 from app.db import session_for_user
+from app.services.experiment_assignment import assign
 from app.services.heuristics import deciding_rules, rank_by_heuristics, read_habits, read_shared
 from app.services.metrics import MODEL_FALLBACKS
 from app.services.model_answers import TooSlow, inputs_for_models, rank_by_model
 from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import psycopg
 
     from app.ml.serving import Candidate, RankedCandidates, ServedModel
     from app.services.asked_transactions import AskedTransaction
+    from app.services.experiment_assignment import Assignment
     from app.services.heuristics import Habits
-    from app.services.served_models import Unavailable, VersionFile
+    from app.services.served_models import Deployed, Unavailable, VersionFile
     from app.services.user_knowledge import UserKnowledge
 
     Ranked = list[tuple[AskedTransaction, RankedCandidates]]
@@ -44,12 +47,17 @@ PATIENCE_SECONDS_EACH: Final = 0.001
 
 @dataclass(frozen=True)
 class Answer:
-    """What an engine said about a transaction; `version` is the model's, None for the heuristics."""
+    """What an engine said about a transaction; `version` is the model's, None for the heuristics.
+
+    Attributes:
+        assignment: The arm of the experiment that was under way, if one was.
+    """
 
     asked: AskedTransaction
     ranked: RankedCandidates
     version: int | None
     threshold: float
+    assignment: Assignment | None
 
     @property
     def source(self) -> Source:
@@ -82,25 +90,52 @@ async def answer(
     threshold: float,
 ) -> list[Answer]:
     """Let the engine that is asked for answer each transaction, and another where that one cannot."""
+    # What holds at the beginning holds for all of the request.
+    deployed = SERVER.deployed
+    assigned = _assign(deployed, knowledge, asked) if mode == "auto" else {}
     answers: dict[int, Answer] = {}
     if mode == "auto" and knowledge.has_rules:
         ruled = deciding_rules(asked, await _habits(knowledge))
         by_rule = await _ask_heuristics(connection, knowledge, [each for each in asked if each.txn_id in ruled], most)
         for each, ranked in by_rule:
             if _abstention(ranked, threshold) is None:
-                answers[each.txn_id] = Answer(each, ranked, None, threshold)
-    rest = [each for each in asked if each.txn_id not in answers]
-    if mode != "heuristic" and rest:
-        version, by_model = await _ask_model(knowledge, rest, most)
-        for each, ranked in by_model:
-            answers[each.txn_id] = Answer(each, ranked, version, threshold)
+                answers[each.txn_id] = Answer(each, ranked, None, threshold, assigned.get(each.txn_id))
+    if mode != "heuristic":
+        for file, some in _by_model(deployed, knowledge, asked, assigned):
+            rest = [each for each in some if each.txn_id not in answers]
+            version, by_model = await _ask_model(file, knowledge, rest, most)
+            for each, ranked in by_model:
+                answers[each.txn_id] = Answer(each, ranked, version, threshold, assigned.get(each.txn_id))
     rest = [each for each in asked if each.txn_id not in answers]
     for each, ranked in await _ask_heuristics(connection, knowledge, rest, most):
-        answers[each.txn_id] = Answer(each, ranked, None, threshold)
-    if knowledge.category_set in SERVER.deployed.challengers:
+        answers[each.txn_id] = Answer(each, ranked, None, threshold, assigned.get(each.txn_id))
+    if knowledge.category_set in deployed.challengers:
         for each in asked:
             _tell_challenger(answers[each.txn_id], knowledge)
     return [answers[each.txn_id] for each in asked]
+
+
+def _assign(deployed: Deployed, knowledge: UserKnowledge, asked: Sequence[AskedTransaction]) -> dict[int, Assignment]:
+    """Say which arm of a running experiment each transaction is in."""
+    experiment = deployed.experiments.get(knowledge.category_set)
+    if experiment is None:
+        return {}
+    return {each.txn_id: assign(experiment, knowledge.user_id, each.place.merchant) for each in asked}
+
+
+def _by_model(
+    deployed: Deployed,
+    knowledge: UserKnowledge,
+    asked: Sequence[AskedTransaction],
+    assigned: Mapping[int, Assignment],
+) -> list[tuple[VersionFile | None, list[AskedTransaction]]]:
+    """Divide transactions among the versions that are to be asked; those of the heuristics' arm are left out."""
+    by_file: defaultdict[VersionFile | None, list[AskedTransaction]] = defaultdict(list)
+    for each in asked:
+        arm = assigned[each.txn_id].arm if each.txn_id in assigned else None
+        if arm is None or arm.engine != "rule":
+            by_file[deployed.file_of(knowledge.category_set, arm)].append(each)
+    return list(by_file.items())
 
 
 def _tell_challenger(answered: Answer, knowledge: UserKnowledge) -> None:
@@ -115,9 +150,12 @@ def _abstention(ranked: RankedCandidates, threshold: float) -> Abstention | None
     return "below_confidence" if ranked.candidates[0].confidence < threshold else None
 
 
-async def _ask_model(knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int) -> tuple[int, Ranked]:
-    """Let the champion rank candidates; nothing where there is none that can."""
-    file = SERVER.deployed.champions.get(knowledge.category_set)
+async def _ask_model(
+    file: VersionFile | None, knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int
+) -> tuple[int, Ranked]:
+    """Let a version rank candidates; nothing where there is none that can."""
+    if not asked:
+        return 0, []
     served = await _open(file)
     if isinstance(served, str):
         MODEL_FALLBACKS.labels(reason=served).inc(len(asked))

@@ -310,8 +310,8 @@ def _decide(
         "action": action,
         "version": version,
         "replaced_version": replaced_version,
-        "actor": _sentence(actor, "who decides"),
-        "reason": _sentence(reason, "the reason"),
+        "actor": sentence(actor, "who decides"),
+        "reason": sentence(reason, "the reason"),
     }
     added = session.execute(
         text("""
@@ -323,7 +323,7 @@ def _decide(
     return Deployment(id=added.id, created_at=added.created_at, **values)
 
 
-def _sentence(given: str, what: str) -> str:
+def sentence(given: str, what: str) -> str:
     """Return a text that says something and can be stored."""
     try:
         said = storable(given).strip()

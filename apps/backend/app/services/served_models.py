@@ -22,6 +22,7 @@ from app.errors import LedgermillError
 from app.ml.artefact import resolve_artefact
 from app.ml.serving import ServedModel, open_model
 from app.ml.tracking import artefact_root
+from app.services.experiment_assignment import Arm, RunningExperiment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,13 +51,31 @@ class VersionFile:
 
 @dataclass(frozen=True)
 class Deployed:
-    """What category sets are served by; a set is its user's id, or None for the shared one."""
+    """What category sets are served by; a set is its user's id, or None for the shared one.
+
+    Attributes:
+        experiments: Those that are under way.
+        files: Of the versions that an arm of one of them names.
+    """
 
     champions: Mapping[int | None, VersionFile]
     challengers: Mapping[int | None, VersionFile]
+    experiments: Mapping[int | None, RunningExperiment]
+    files: Mapping[int, VersionFile]
+
+    def file_of(self, category_set: int | None, arm: Arm | None) -> VersionFile | None:
+        """Return the version that an arm asks; without an arm, the champion. None where there is no such version."""
+        match arm.engine if arm else "champion":
+            case "champion":
+                return self.champions.get(category_set)
+            case "challenger":
+                return self.challengers.get(category_set)
+            case "version":
+                return self.files.get(arm.version or 0) if arm else None
+        return None
 
 
-NOTHING_DEPLOYED: Final = Deployed({}, {})
+NOTHING_DEPLOYED: Final = Deployed({}, {}, {}, {})
 
 
 @dataclass
@@ -113,7 +132,8 @@ class ModelServer:
         query = "SELECT role, category_set, version, artefact_name, sha256 FROM deployed_models()"
         for role, category_set, version, name, sha256 in connection.execute(query):
             found[role][category_set] = VersionFile(version, name, sha256)
-        deployed = Deployed(found["champion"], found["challenger"])
+        experiments, files = _read_experiments(connection)
+        deployed = Deployed(found["champion"], found["challenger"], experiments, files)
         served = self.deployed.champions
         # Of sets whose old champion was asked for, the new one will be; of the others as many as there is room for.
         awaited = sorted(
@@ -121,7 +141,11 @@ class ModelServer:
             key=lambda item: (item[0] in served and served[item[0]].version in self._open, item[1].version),
             reverse=True,
         )
-        for _, file in awaited[:MOST_MODELS]:
+        in_arms = [
+            *files.values(),
+            *(deployed.challengers[each] for each in experiments if each in deployed.challengers),
+        ]
+        for file in [*in_arms, *(file for _, file in awaited)][:MOST_MODELS]:
             self.open(file)
         self.deployed = deployed
 
@@ -182,6 +206,22 @@ class ModelServer:
 
 SERVER: Final = ModelServer()
 """The models of this process."""
+
+
+def _read_experiments(
+    connection: psycopg.Connection,
+) -> tuple[dict[int | None, RunningExperiment], dict[int, VersionFile]]:
+    experiments: dict[int | None, RunningExperiment] = {}
+    files: dict[int, VersionFile] = {}
+    query = "SELECT category_set, name, unit, salt, ramp, arms FROM running_experiments()"
+    for category_set, name, unit, salt, ramp, arms in connection.execute(query):
+        found = []
+        for arm in arms:
+            found.append(Arm(arm["name"], arm["engine"], arm["version"], arm["share"], arm["is_stopped"]))
+            if arm["version"] is not None:
+                files[arm["version"]] = VersionFile(arm["version"], arm["artefact_name"], arm["sha256"])
+        experiments[category_set] = RunningExperiment(name, unit, salt, ramp, tuple(found))
+    return experiments, files
 
 
 def _connect() -> psycopg.Connection:

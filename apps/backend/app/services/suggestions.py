@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from app.ml.serving import Candidate
     from app.request_pool import RequestTransaction
     from app.services.answering import Abstention, Mode, Source
+    from app.services.experiment_assignment import Assignment
 
 MOST_TRANSACTIONS: Final = 1000
 DEFAULT_CANDIDATES: Final = 3
@@ -34,14 +35,14 @@ _LOG: Final = prepare(
     ("bigint", "text", "jsonb"),
     """
     INSERT INTO suggestion_events (
-        txn_id, user_id, mode, source, model_version, candidates, features_hash, inputs
+        txn_id, user_id, mode, source, model_version, candidates, features_hash, inputs, experiment, arm, propensity
     )
     SELECT
         answer.txn_id, $1, $2, answer.source, answer.model_version, answer.candidates,
-        answer.features_hash, answer.inputs
+        answer.features_hash, answer.inputs, answer.experiment, answer.arm, answer.propensity
     FROM jsonb_to_recordset($3) AS answer (
         position integer, txn_id bigint, source text, model_version text, candidates jsonb, features_hash text,
-        inputs jsonb
+        inputs jsonb, experiment text, arm text, propensity double precision
     )
     ORDER BY answer.position
     RETURNING id
@@ -160,10 +161,17 @@ async def _log(transaction: RequestTransaction, user_id: int, answers: Sequence[
             "candidates": [vars(candidate) for candidate in each.offered],
             "features_hash": each.asked.features_hash,
             "inputs": each.ranked.inputs | {"min_confidence": each.threshold},
+            **_exposure(each.assignment),
         }
         for position, each in enumerate(answers)
     ]
     return [event_id for (event_id,) in await transaction.finish(_LOG.call(user_id, mode, json.dumps(rows)))]
+
+
+def _exposure(assignment: Assignment | None) -> dict[str, Any]:
+    if assignment is None:
+        return {}
+    return {"experiment": assignment.experiment, "arm": assignment.arm.name, "propensity": assignment.propensity}
 
 
 def _count(answers: Sequence[Answer], seconds: float) -> None:
