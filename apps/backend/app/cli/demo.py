@@ -29,6 +29,9 @@ def demo(
     if report.suggestion_examples:
         results.print(suggestion_examples(report.suggestion_examples))
     results.print(summary(report))
+    if report.experiment:
+        said = f"The heuristics against the first model, in the last month: {report.experiment.decision}."
+        results.print(said, soft_wrap=True)
     results.print(said_of_model(report), soft_wrap=True)
     folder = get_settings().build_dir
     results.print(f"The same as JSON: {folder / 'demo.json'} and demo-{report.name}.json beside it", soft_wrap=True)
@@ -98,6 +101,10 @@ def summary(report: DemoReport) -> Table:
         if "accepted" in section:
             table.add_row("precision", f"{report.suggestions.precision:.1%}")
         table.add_section()
+    if report.serving:
+        table.add_row("one suggestion, half within", f"{report.serving['p50_ms']:.1f} ms")
+        table.add_row("one suggestion, 99 of 100 within", f"{report.serving['p99_ms']:.1f} ms")
+        table.add_section()
     if report.model:
         model = report.model
         table.add_row("model, version", f"{model.version} ({model.role or 'refused'})")
@@ -107,6 +114,9 @@ def summary(report: DemoReport) -> Table:
         table.add_row(
             f"applied without asking, at most {model.target_error:.0%} wrong", f"{model.auto_apply_coverage:.1%}"
         )
+        table.add_section()
+    if report.rollback_ms is not None:
+        table.add_row("followed a rollback within", f"{report.rollback_ms:.0f} ms")
         table.add_section()
     for step, seconds in report.seconds.items():
         table.add_row(f"seconds: {step}", f"{seconds:.1f}")

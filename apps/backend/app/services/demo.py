@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import statistics
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from app.errors import InvalidInput
 from app.ml.feature_build import build_range
 from app.orm_models import Transaction
 from app.progress import progress_of
-from app.services import demo_answers, installation
+from app.services import demo_answers, demo_experiment, installation
 from app.services.credentials import list_tokens, new_token
 from app.services.deployments import category_set_of, current
 from app.services.ingest import ingest_statement
@@ -27,8 +28,10 @@ from app.services.warehouse import build_warehouse
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from app.services.demo_experiment import DemoExperiment
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ EXAMPLES: Final = 8
 SUGGESTION_EXAMPLES: Final = 6
 NOT_WRITTEN: Final = frozenset({"user", "examples", "suggestion_examples", "token", "model_missing"})
 TRAINING_SEED: Final = 7
+FEWEST_TIMED: Final = 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ class DemoReport:
 
     Attributes:
         user: Whose ledger it is.
+        serving: What a suggestion took, as `p50_ms` and `p99_ms`, in the run that made them; None where none did.
+        experiment: The heuristics against the champion on the last month; None where there was no champion in time.
         model: None where there is too little to train on, and `model_missing` says so.
+        rollback_ms: From a rollback until a server had followed; None where there was nothing to go back to.
         token: A bearer token of the demo's user, told once, when the user is made; None afterwards. All but this, the
             user, the examples and `model_missing` is in build/demo.json under the same keys.
         examples: A few training rows.
@@ -87,7 +94,10 @@ class DemoReport:
     training_rows: int
     merchants: dict[str, int]
     suggestions: demo_answers.SuggestionCounts
+    serving: dict[str, float] | None
+    experiment: DemoExperiment | None
     model: DemoModel | None
+    rollback_ms: float | None
     model_missing: str | None
     seconds: dict[str, float]
     examples: list[tuple[str, ...]]
@@ -123,18 +133,28 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         result = ingest_statement(session, user_id, file, hold_back_last_month=True, progress=show)
     with step("features", "Building features"), progress_of("transactions", logger=logger) as show:
         build_range(*_span(user_id), progress=show)
+    with session_for_jobs() as session:
+        category_set = category_set_of(session, user_id)
+        is_first = current(session, category_set).champion is None
+    if is_first:
+        with step("first_model", "Training a first model, which knows nothing of the last month"):
+            _train(category_set, lambda _done, _of: None)
     with (
         step("suggestions", "Suggesting for the last month, whose categories were held back, and answering with them"),
         progress_of("transactions", logger=logger) as show,
     ):
-        suggestions = demo_answers.suggest_and_answer(user_id, result.held_back, show)
+        demo_experiment.begin_experiment(category_set)
+        suggestions, taken = demo_answers.suggest_and_answer(user_id, result.held_back, show)
+        experiment = demo_experiment.end_experiment(category_set)
     with (
         step("warehouse", "Building and testing the warehouse"),
         progress_of("models and tests") as show,
     ):
         build_warehouse(progress=show)
     with step("model", "Training a model, and comparing it on the last months"), progress_of("steps") as show:
-        model, model_missing = _train(user_id, show)
+        model, model_missing = _train(category_set, show)
+    with step("rollback", "Going back to the version before, and forward again"):
+        rollback_ms = demo_experiment.time_rollback(category_set)
     seconds["total"] = round(sum(seconds.values()), 2)
     counts = {key: getattr(result, key) for key in ("rows", "inserted", "duplicates", "rejected")}
     report = DemoReport(
@@ -143,7 +163,10 @@ def run_demo(file: Path | None, say: Callable[[str], None]) -> DemoReport:
         ingest=counts,
         **_outcome(user_id),
         suggestions=suggestions,
+        serving=_percentiles(taken) or _earlier(name).get("serving"),
+        experiment=experiment,
         model=model,
+        rollback_ms=rollback_ms,
         model_missing=model_missing,
         examples=read_examples(user_id),
         suggestion_examples=demo_answers.read_examples(user_id, result.held_back, SUGGESTION_EXAMPLES),
@@ -207,12 +230,30 @@ def _demo_user(name: str) -> tuple[int, str | None]:
         return user_id, new_token(session, user_id, name="demo", scope="write").secret
 
 
-def _train(user_id: int, progress: Callable[[int, int | None], None]) -> tuple[DemoModel | None, str | None]:
+def _percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
+    """Give the milliseconds that half of the suggestions and 99 of 100 took."""
+    if len(seconds) < FEWEST_TIMED:
+        return None
+    cuts = statistics.quantiles(seconds, n=100)
+    return {"p50_ms": round(cuts[49] * 1000, 2), "p99_ms": round(cuts[98] * 1000, 2)}
+
+
+def _earlier(name: str) -> dict[str, Any]:
+    """Read the report of the run before, if it is there."""
+    path = get_settings().build_dir / f"demo-{name}.json"
+    try:
+        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return earlier
+
+
+def _train(
+    category_set: int | None, progress: Callable[[int, int | None], None]
+) -> tuple[DemoModel | None, str | None]:
     """Train on what is known now; give the model, or the sentence that says why there is none."""
     from app.services.training import train_model  # noqa: PLC0415 -- libraries that `lm --help` need not wait for
 
-    with session_for_jobs() as session:
-        category_set = category_set_of(session, user_id)
     try:
         made = train_model(category_set, seed=TRAINING_SEED, requested_by="the demo", progress=progress)
     except InvalidInput as error:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from app.db import driver_connection, session_for_user
+from app.request_pool import close_request_pool
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
-from app.services.suggestions import MOST_TRANSACTIONS, suggest_now
+from app.services.served_models import SERVER
+from app.services.suggestions import suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
@@ -39,7 +43,7 @@ class SuggestionCounts:
 
 def suggest_and_answer(
     user_id: int, held_back: Mapping[int, str], progress: Callable[[int, int | None], None]
-) -> SuggestionCounts:
+) -> tuple[SuggestionCounts, list[float]]:
     """Suggest for transactions whose categories are known but were not imported, and answer with those.
 
     What has been suggested to before is not suggested to again, so a second run changes nothing. Where nothing was
@@ -49,14 +53,16 @@ def suggest_and_answer(
         user_id: The demo's user.
         held_back: The category of each transaction.
         progress: Called with the number of transactions done, and of how many.
+
+    Returns:
+        How the suggestions did, and the seconds that each took that was made now.
     """
     waiting = sorted(set(held_back) - _suggested(user_id, held_back))
     done = len(held_back) - len(waiting)
     # All are suggested to before the first is answered: no answer of the month helps with the month.
     with session_for_user(user_id) as session:
         _add_categories(session, user_id, set(held_back.values()))
-    for start in range(0, len(waiting), MOST_TRANSACTIONS):
-        suggest_now(user_id, waiting[start : start + MOST_TRANSACTIONS], mode="heuristic")
+    seconds = asyncio.run(_suggest_each(user_id, waiting))
     for event_id, txn_id, label in _unanswered(user_id, held_back):
         truth = held_back[txn_id]
         with session_for_user(user_id) as session:
@@ -69,7 +75,21 @@ def suggest_and_answer(
         done += 1
         if done % REPORTED_EVERY == 0:
             progress(min(done, len(held_back)), len(held_back))
-    return _count(user_id, held_back)
+    return _count(user_id, held_back), seconds
+
+
+async def _suggest_each(user_id: int, txn_ids: Sequence[int]) -> list[float]:
+    """Ask for one transaction after the other, as people do; return what each took."""
+    SERVER.look_once()
+    seconds = []
+    try:
+        for txn_id in txn_ids:
+            began = time.perf_counter()
+            await suggest(user_id, [txn_id])
+            seconds.append(time.perf_counter() - began)
+    finally:
+        await close_request_pool()
+    return seconds
 
 
 def read_examples(user_id: int, held_back: Mapping[int, str], most: int) -> list[tuple[str, str, str, str]]:

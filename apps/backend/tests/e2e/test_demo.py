@@ -34,7 +34,8 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     first = run_demo(None, said.append)
     report = written("demo.json")
     assert set(report) == {
-        "name", "ingest", "labels", "features", "training_rows", "suggestions", "model", "merchants", "seconds"
+        "name", "ingest", "labels", "features", "training_rows", "suggestions", "serving", "experiment", "model",
+        "rollback_ms", "merchants", "seconds",
     }  # fmt: skip
     assert set(report["ingest"]) == {"rows", "inserted", "duplicates", "rejected"}
     assert report == written("demo-sample.json")
@@ -62,11 +63,18 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
     assert model["ece"] < 0.05
     assert 0 <= model["auto_apply_coverage"] <= 1
 
+    assert 0 < report["serving"]["p50_ms"] <= report["serving"]["p99_ms"]
+    experiment = report["experiment"]
+    assert experiment["answers"] == suggestions["covered"]
+    assert experiment["lower"] <= experiment["difference"] <= experiment["upper"]
+    assert experiment["decision"].endswith("yes" if experiment["is_decided"] else "no")
+    assert 0 < report["rollback_ms"] < 10_000
+
     second = run_demo(None, said.append)
     assert second.token is None
     again = written("demo.json")
     assert again["ingest"] == {"rows": rows, "inserted": 0, "duplicates": rows, "rejected": 0}
-    kept = ("labels", "features", "training_rows", "suggestions", "merchants")
+    kept = ("labels", "features", "training_rows", "suggestions", "serving", "experiment", "merchants")
     assert {key: again[key] for key in kept} == {key: report[key] for key in kept}
     # The same data give the same model, under a number of its own.
     assert again["model"]["version"] > model["version"] == report["model"]["version"]
