@@ -108,10 +108,11 @@ class ModelServer:
         Raises:
             psycopg.OperationalError: The database cannot be reached.
         """
-        with _connect() as connection:
-            self.look(connection)
+        # Before looking, so that nothing that happens from then on is missed.
+        connection = _listen()
+        self.look(connection)
         self._stopping.clear()
-        self._listener = threading.Thread(target=self._follow, name="deployments", daemon=True)
+        self._listener = threading.Thread(target=self._follow, args=(connection,), name="deployments", daemon=True)
         self._listener.start()
 
     def stop(self) -> None:
@@ -188,20 +189,21 @@ class ModelServer:
             "Model version %d answers nobody for %d seconds, the heuristics do: %s", version, REST_SECONDS, why
         )
 
-    def _follow(self) -> None:
+    def _follow(self, connection: psycopg.Connection) -> None:
+        looked_at = time.monotonic()
         while not self._stopping.is_set():
             try:
-                with _connect() as connection:
-                    connection.execute("LISTEN lm_deployments")
-                    looked_at = -POLL_SECONDS
-                    while not self._stopping.is_set():
-                        is_told = any(connection.notifies(timeout=STOP_SECONDS, stop_after=1))
-                        if is_told or time.monotonic() - looked_at >= POLL_SECONDS:
-                            looked_at = time.monotonic()
-                            self.look(connection)
+                if connection.closed:
+                    connection, looked_at = _listen(), -POLL_SECONDS
+                is_told = any(connection.notifies(timeout=STOP_SECONDS, stop_after=1))
+                if is_told or time.monotonic() - looked_at >= POLL_SECONDS:
+                    looked_at = time.monotonic()
+                    self.look(connection)
             except psycopg.Error as error:
                 logger.warning("What is deployed cannot be looked up, so it stays as it was: %s", error)
+                connection.close()
                 self._stopping.wait(RECONNECT_SECONDS)
+        connection.close()
 
 
 SERVER: Final = ModelServer()
@@ -222,6 +224,12 @@ def _read_experiments(
                 files[arm["version"]] = VersionFile(arm["version"], arm["artefact_name"], arm["sha256"])
         experiments[category_set] = RunningExperiment(name, unit, salt, ramp, tuple(found))
     return experiments, files
+
+
+def _listen() -> psycopg.Connection:
+    connection = _connect()
+    connection.execute("LISTEN lm_deployments")
+    return connection
 
 
 def _connect() -> psycopg.Connection:
