@@ -15,8 +15,13 @@ branch_labels = None
 depends_on = None
 
 
+TENANT = "nullif(current_setting('lm.user_id', true), '')::bigint"
+
+
 def upgrade() -> None:
     """Add the columns, tell who listens of every deployment, and let requests find a model's file."""
+    # What it counted, servers remember.
+    op.execute("DROP FUNCTION own_label_counts_at")
     # Labels that are there already were written before any transaction to come, which is all that is asked.
     op.execute("""
         ALTER TABLE label_events ADD COLUMN written_in bigint NOT NULL DEFAULT 0;
@@ -74,6 +79,27 @@ def downgrade() -> None:
     op.execute("DROP INDEX uq_suggestion_events_served_event_id_model_version")
     op.execute("ALTER TABLE suggestion_events DROP COLUMN served_event_id CASCADE")
     op.execute("ALTER TABLE label_events DROP COLUMN written_in CASCADE")
+    op.execute(f"""
+        CREATE FUNCTION own_label_counts_at(merchants text[])
+        RETURNS TABLE (merchant text, norm_desc text, account text, label text, label_source text, labels bigint)
+        LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+            SELECT
+                trim(ml_features.merchant), ml_features.norm_desc, transactions.account,
+                coalesce(category_names.shown_as, transaction_labels.label), transaction_labels.source, count(*)
+            FROM ml_features
+            INNER JOIN transactions ON transactions.id = ml_features.txn_id
+            INNER JOIN transaction_labels ON transaction_labels.txn_id = ml_features.txn_id
+            LEFT JOIN category_names
+                ON category_names.user_id = transactions.user_id
+                    AND category_names.name = transaction_labels.label AND category_names.valid_to IS NULL
+            WHERE ml_features.merchant = ANY(merchants) AND transactions.user_id = {TENANT}
+                AND transactions.deleted_at IS NULL AND trim(transaction_labels.label) <> ''
+            GROUP BY 1, 2, 3, 4, 5
+        $$;
+        COMMENT ON FUNCTION own_label_counts_at IS 'The same at some merchants.';
+        REVOKE EXECUTE ON FUNCTION own_label_counts_at FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION own_label_counts_at TO lm_app
+    """)  # noqa: S608 -- the fragment is the constant above
 
 
 def _let_deployments_be(actions: str) -> None:
