@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
     Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
     Pool = AsyncConnectionPool[Connection]
+    Value = str | int | bytes | Sequence[int] | None
 
 MOST_CONNECTIONS: Final = 10
 # A request that gets no connection for so long is told to come again.
@@ -45,7 +46,7 @@ class Prepared:
     types: tuple[str, ...]
     query: str
 
-    def call(self, *values: str | int | Sequence[int] | None) -> bytes:
+    def call(self, *values: Value) -> bytes:
         """Write the statement that carries it out."""
         return f"EXECUTE {self.name}({', '.join(map(_literal, values))})".encode()
 
@@ -74,7 +75,7 @@ class RequestTransaction:
 
     async def finish(self, last: bytes) -> list[tuple[Any, ...]]:
         """Carry out a last statement and commit; return what it gave."""
-        cursor = await self.connection.execute(last + b"; COMMIT", prepare=False)
+        cursor = await self.connection.execute(last + b"; COMMIT")
         return await cursor.fetchall()
 
 
@@ -105,14 +106,14 @@ async def close_request_pool() -> None:
         await pool.close()
 
 
-async def ask_once(query: bytes, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
+async def ask_once(query: bytes) -> tuple[Any, ...] | None:
     """Run a query that is no tenant's, as a transaction of its own, and return its first row.
 
     Raises:
         psycopg.OperationalError: The database cannot be reached, or all connections stay busy.
     """
     pool = await request_pool()
-    connection, cursor = await _begin(pool, query, parameters)
+    connection, cursor = await _begin(pool, query)
     try:
         return await cursor.fetchone()
     finally:
@@ -144,22 +145,29 @@ async def request_transaction(user_id: int, first: bytes) -> AsyncIterator[Reque
         await pool.putconn(connection)
 
 
-async def _begin(pool: Pool, query: bytes, parameters: Sequence[Any] = ()) -> tuple[Connection, Cursor]:
+async def _begin(pool: Pool, query: bytes) -> tuple[Connection, Cursor]:
     """Take a connection and run what comes first on it; those that were cut while they lay idle are passed over."""
     while True:
         connection = await pool.getconn()
         try:
-            return connection, await connection.execute(query, parameters or None, prepare=bool(parameters))
+            return connection, await connection.execute(query)
         except psycopg.OperationalError:
             await pool.putconn(connection)
             if not connection.closed:
                 raise
+        except BaseException:
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                await connection.execute("ROLLBACK")
+            await pool.putconn(connection)
+            raise
 
 
-def _literal(value: str | int | Sequence[int] | None) -> str:
+def _literal(value: Value) -> str:
     match value:
         case None:
             return "NULL"
+        case bytes():
+            return f"'\\x{value.hex()}'"
         case int():
             return f"{value:d}"
         case str():
@@ -173,6 +181,8 @@ def _literal(value: str | int | Sequence[int] | None) -> str:
 async def _prepare_connection(connection: Connection) -> None:
     # Requests ask the same things, of other ids: to plan that anew takes longer than to carry it out.
     await connection.execute("SET plan_cache_mode = force_generic_plan; SET standard_conforming_strings = on")
+    # After a rollback the driver would forget whatever is prepared, ours too, if it prepared statements of its own.
+    connection.prepare_threshold = None
     for statement in _prepared:
         types = ", ".join(statement.types)
         await connection.execute(f"PREPARE {statement.name} ({types}) AS {statement.query}".encode())

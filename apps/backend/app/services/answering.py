@@ -7,6 +7,7 @@ they are surer than it they are right less often than they say, and less often t
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
     Ranked = list[tuple[AskedTransaction, RankedCandidates]]
 
+logger = logging.getLogger(__name__)
+
 Mode = Literal["heuristic", "model", "auto"]
 Source = Literal["rule", "model"]
 Abstention = Literal["no_candidate", "below_confidence"]
@@ -43,6 +46,9 @@ Abstention = Literal["no_candidate", "below_confidence"]
 PATIENCE_SECONDS: Final = 0.5
 # As much more for each transaction.
 PATIENCE_SECONDS_EACH: Final = 0.001
+
+# Category sets of which the log says that they have none; once is enough.
+_without_champion: Final[set[int | None]] = set()
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,12 @@ async def _ask_model(
     if not asked:
         return 0, []
     served = await _open(file)
+    if served == "none" and knowledge.category_set not in _without_champion:
+        _without_champion.add(knowledge.category_set)
+        whose = (
+            "The shared category set" if knowledge.category_set is None else f"Category set {knowledge.category_set}"
+        )
+        logger.warning("%s has no champion; the heuristics answer", whose)
     if isinstance(served, str):
         MODEL_FALLBACKS.labels(reason=served).inc(len(asked))
         return 0, []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from sqlalchemy import text
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.request_pool import ask_once
+from app.request_pool import ask_once, prepare
 from app.services.storable_text import storable
 
 if TYPE_CHECKING:
@@ -29,7 +29,9 @@ MOST_TOKENS: Final = 100
 _SECRET_BYTES: Final = 32
 
 # Asked before anybody is named, so as the role of requests and outside of a tenant's transaction.
-_WHOSE: Final = b"SELECT credential_id, user_id, scope FROM credential_of(%s, %s)"
+_WHOSE: Final = prepare(
+    "whose_credential", ("text", "bytea"), "SELECT credential_id, user_id, scope FROM credential_of($1, $2)"
+)
 _identified: Final[OrderedDict[tuple[CredentialKind, bytes], Identity]] = OrderedDict()
 MOST_REMEMBERED: Final = 10_000
 
@@ -81,7 +83,7 @@ class NewToken:
 async def identify(kind: CredentialKind, secret: str) -> Identity | None:
     """Return whose credential a secret is; None if it is none, or expired, or revoked. One query."""
     key = (kind, _hash(secret))
-    row = await ask_once(_WHOSE, key)
+    row = await ask_once(_WHOSE.call(*key))
     if row is None:
         _identified.pop(key, None)
         return None

@@ -220,6 +220,7 @@ async def read_asked(
     """
     known, rows = _known.get(user_id), transaction.first
     if not rows:
+        _known.pop(user_id, None)
         raise NotFound("There is no such user any more.")
     is_live, horizon, events = rows[0][: _STATE.start]
     if not is_live:

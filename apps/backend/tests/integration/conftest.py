@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pytest
 from fastapi.testclient import TestClient
+from small_model import small_model
 from sqlalchemy import text
 
 from app.config import get_settings
 from app.db import driver_connection, session_for_jobs, session_for_user
 from app.main import create_app
 from app.ml.artefact import encode_artefact
-from app.ml.category_model import ESTIMATOR_SCHEMA, CategoryModel, model_to_artefact
+from app.ml.category_model import model_to_artefact
 from app.ml.dataset import read_training_set
 from app.ml.estimator import fit_model
 from app.ml.registry import TrainingRecord, log_training
@@ -127,20 +125,6 @@ def train_version(database: str) -> Callable[[Ledger], int]:
         return registered.version
 
     return register
-
-
-@cache
-def small_model() -> CategoryModel:
-    """Learn Fuel and Groceries from forty labels."""
-    rows = [
-        {
-            "user_id": 1, "account": "card", "date": dt.date(2025, 1 + day % 12, 1 + day % 28), "amount": Decimal(-day),
-            "merchant": shop, "mcc": None, "channel": None, "norm_desc": shop, "label": label, "sample_weight": 0.5,
-        }
-        for day in range(1, 21) for shop, label in (("aldi", "Groceries"), ("shell", "Fuel"))
-    ]  # fmt: skip
-    schema = dict(ESTIMATOR_SCHEMA) | {"label": pl.String, "sample_weight": pl.Float64}
-    return fit_model(pl.DataFrame(rows, schema=schema).sort("date"))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ or a path parameter needs a line in BODIES or PARAMETERS.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +16,16 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from psycopg.types.json import Jsonb
+from small_model import small_model
 from starlette.requests import HTTPConnection
 
 from app.api.authentication import OPERATIONS_PATHS, PUBLIC, address_of
 from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
 from app.main import create_app
+from app.ml.artefact import encode_artefact
+from app.ml.category_model import model_to_artefact
+from app.ml.tracking import artefact_root
 from app.services import credentials, users
 from app.services.installation import ensure_user
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
 # Stands in every text of the owner's; nobody else may ever read it.
 MARK = "zebrafish"
-TXN, IMPORT, EVENT, RULE, APPLICATION, CATEGORY, LABELLED = range(770001, 770008)
+TXN, IMPORT, EVENT, RULE, APPLICATION, CATEGORY, LABELLED, VERSION = range(770001, 770009)
 
 PARAMETERS: dict[str, int | str] = {
     "txn_id": TXN,
@@ -38,6 +43,7 @@ PARAMETERS: dict[str, int | str] = {
     "rule_id": RULE,
     "application_id": APPLICATION,
     "category_id": CATEGORY,
+    "version": VERSION,
     "merchant": MARK,
 }
 CONDITION = {"match": "all", "conditions": [{"field": "merchant", "operator": "contains", "value": MARK}]}
@@ -140,6 +146,8 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def own_rows(connection: psycopg.Connection, user_id: int) -> None:
+    content = encode_artefact(*model_to_artefact(small_model()))
+    (artefact_root() / "model.safetensors").write_bytes(content)
     statements = """
         UPDATE users SET own_categories = true WHERE id = %(user)s;
         INSERT INTO categories (id, user_id, name) VALUES
@@ -168,11 +176,17 @@ def own_rows(connection: psycopg.Connection, user_id: int) -> None:
         INSERT INTO rule_revisions (rule_id, revision, name, condition, category, priority, is_enabled)
             VALUES ({RULE}, 1, '{MARK}', %(condition)s, '{MARK}', 1, true);
         INSERT INTO ml_training_runs (user_id, status, notes) VALUES (%(user)s, 'failed', '{MARK}');
+        INSERT INTO ml_training_runs (run_id, user_id, status) VALUES ({VERSION}, %(user)s, 'succeeded');
+        INSERT INTO model_versions (version, user_id, run_id, sha256, artefact_name, mlflow_run_id, recipe)
+            VALUES ({VERSION}, %(user)s, {VERSION}, %(sha256)s, 'model.safetensors', '{MARK}', '{MARK}');
+        INSERT INTO experiments (user_id, name, unit, salt, ramp, guardrails, created_by)
+            VALUES (%(user)s, '{MARK}', 'user', '{MARK}', '{{1}}', '{{}}', '{MARK}');
         INSERT INTO rule_applications (id, user_id, rule_id, revision, labels)
             VALUES ({APPLICATION}, %(user)s, {RULE}, 1, 0)
     """.format_map(globals())
+    sha256 = hashlib.sha256(content).hexdigest()
     for statement in statements.split(";\n"):
-        connection.execute(statement.encode(), {"user": user_id, "condition": Jsonb(CONDITION)})
+        connection.execute(statement.encode(), {"user": user_id, "condition": Jsonb(CONDITION), "sha256": sha256})
 
 
 @pytest.mark.parametrize("route", GUARDED)

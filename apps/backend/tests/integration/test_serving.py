@@ -16,6 +16,7 @@ from app.ml.serving import FEW_ROWS
 from app.ml.tracking import artefact_root
 from app.services import answering, deployments, served_models
 from app.services.categories import rename_or_merge
+from app.services.credentials import new_token, revoke_token
 from app.services.labels import remove_labels, write_labels
 from app.services.replay import replay_suggestions
 from app.services.rules import RuleDraft, add_rule
@@ -212,11 +213,17 @@ def test_an_import_counts_at_once(labelled: Ledger, champion: int) -> None:
 # --- where it cannot -------------------------------------------------------------------------------------------------
 
 
-def test_without_a_champion_the_heuristics_answer_and_it_is_counted(labelled: Ledger) -> None:
+def test_without_a_champion_the_heuristics_answer_and_it_is_counted(
+    labelled: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
     before = fallbacks("none")
-    assert suggested(labelled, new).source == "rule"
-    assert fallbacks("none") == before + 1
+    monkeypatch.setattr(answering, "_without_champion", set())
+    with caplog.at_level(logging.WARNING):
+        assert suggested(labelled, new).source == "rule"
+        assert suggested(labelled, new).source == "rule"
+    assert fallbacks("none") == before + 2
+    assert caplog.text.count(f"Category set {labelled.user_id} has no champion") == 1
 
 
 def test_a_champion_whose_file_was_changed_answers_nobody(
@@ -376,6 +383,34 @@ def test_one_request_is_answered_by_one_version(
         assert len(versions) == 1
         seen |= versions
     assert seen <= {str(champion), str(second)}
+
+
+# --- whom it answers -------------------------------------------------------------------------------------------------
+
+
+def test_a_token_that_ends_is_refused_at_once_by_a_process_that_knows_it(
+    labelled: Ledger, champion: int, client: TestClient, admin_connection: psycopg.Connection
+) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    with session_for_user(labelled.user_id) as session:
+        writers = [new_token(session, labelled.user_id, name="writes", scope="write") for _ in range(2)]
+        tokens = [*writers, new_token(session, labelled.user_id, name="reads", scope="read")]
+
+    def ask(number: int) -> int:
+        headers = {"Authorization": f"Bearer {tokens[number].secret}"}
+        return client.post("/suggestions", json={"txn_ids": [new]}, headers=headers).status_code
+
+    assert [ask(0), ask(0), ask(1), ask(2), ask(2)] == [200, 200, 200, 403, 403]
+    with session_for_user(labelled.user_id) as session:
+        revoke_token(session, tokens[0].token.id)
+    assert [ask(0), ask(1)] == [401, 200]
+    admin_connection.execute(
+        "UPDATE credentials SET expires_at = now() - interval '1 second' WHERE id = %s", [tokens[1].token.id]
+    )
+    assert ask(1) == 401
+    count = admin_connection.execute("SELECT count(*) FROM suggestion_events").fetchone()
+    assert count == (4,)
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------
