@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import asdict
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from pydantic import BaseModel
 
 from app.api.access import ActingUser, UserSession
 from app.services import experiments
 from app.services.deployments import category_set_of
+from app.services.experiment_analysis import analyse_experiment
+from app.services.experiments import Experiment
 
 router = APIRouter(prefix="/experiments", tags=["experiments"])
+
+Name = Annotated[str, Path(pattern="^[a-z0-9-]{1,60}$")]
 
 
 class ArmAnswer(BaseModel):
@@ -50,11 +53,73 @@ class ExperimentAnswer(BaseModel):
     created_at: dt.datetime
 
 
+class ShareAnswer(BaseModel):
+    """A share of so many answers, 0 to 1, with an interval that holds however often it is looked at."""
+
+    share: float | None
+    lower: float
+    upper: float
+    answers: int
+
+
+class DifferenceAnswer(BaseModel):
+    """Treatment less control, in shares from -1 to 1, with an interval that holds however often it is looked at."""
+
+    difference: float | None
+    lower: float
+    upper: float
+    is_decided: bool
+
+
+class ArmResultAnswer(BaseModel):
+    """What an arm did; differences and sentence are null for the control."""
+
+    arm: str
+    since: dt.datetime | None
+    until: dt.datetime | None
+    units: int
+    suggestions: int
+    acceptance: ShareAnswer
+    precision: ShareAnswer
+    coverage: ShareAnswer
+    fallbacks: ShareAnswer
+    acceptance_difference: DifferenceAnswer | None
+    precision_difference: DifferenceAnswer | None
+    coverage_difference: DifferenceAnswer | None
+    sentence: str | None
+
+
+class ResultsAnswer(BaseModel):
+    """What the user's own suggestions in an experiment say so far.
+
+    `is_suspect` says that units are not in the shares that were set; then nothing else is to be believed.
+    """
+
+    experiment: str
+    since: dt.datetime | None
+    sample_ratio_e_value: float
+    is_suspect: bool
+    arms: list[ArmResultAnswer]
+
+
 @router.get("")
 def list_experiments(user_id: ActingUser, session: UserSession) -> list[ExperimentAnswer]:
     """List the experiments of the user's category set, the latest first."""
-    found = experiments.list_experiments(session, category_set_of(session, user_id))
-    return [
-        ExperimentAnswer.model_validate(asdict(each) | {"status": each.status, "ramp_now": each.ramp_now})
-        for each in found
-    ]
+    return [_answer(each) for each in experiments.list_experiments(session, category_set_of(session, user_id))]
+
+
+@router.get("/{name}")
+def show(name: Name, user_id: ActingUser, session: UserSession) -> ExperimentAnswer:
+    """Show an experiment of the user's category set."""
+    return _answer(experiments.show_experiment(session, category_set_of(session, user_id), name))
+
+
+@router.get("/{name}/results")
+def results(name: Name, user_id: ActingUser, session: UserSession) -> ResultsAnswer:
+    """Say what an experiment says so far, from the user's own suggestions alone."""
+    experiment = experiments.show_experiment(session, category_set_of(session, user_id), name)
+    return ResultsAnswer.model_validate(analyse_experiment(session, experiment), from_attributes=True)
+
+
+def _answer(experiment: Experiment) -> ExperimentAnswer:
+    return ExperimentAnswer.model_validate(experiment, from_attributes=True)

@@ -1,7 +1,9 @@
 """What an experiment says so far, in a form that may be looked at at any time, and what its guardrails make of that.
 
-Units are what was randomised, so outcomes are summed by unit. Arms are compared over the time since the shares last
-changed: across the steps of a ramp a drift would look like a difference of the arms.
+Units are what was randomised, so outcomes are summed by unit. A treatment is compared with the control over the last
+time in which the shares stood still and both had units: across the steps of a ramp a drift would look like a
+difference of the arms. All comparisons that an experiment was planned for share one alpha (Bonferroni), so none of its
+treatments, at none of its steps, looks better or worse by chance more often than that.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import numpy as np
 from sqlalchemy import text
 
 from app.db import session_for_jobs
-from app.ml.count_evidence import AssignmentPeriod, sample_ratio_evidence
-from app.ml.sequential import UnitOutcomes, compare_arms, share_sequence, tell_comparison
+from app.ml.count_evidence import sample_ratio_evidence
+from app.ml.sequential import ALPHA, UnitOutcomes, compare_arms, share_sequence, tell_comparison
 from app.services import experiments
-from app.services.deployments import category_sets_with_models, take_turns
+from app.services.experiment_outcomes import read_outcomes
+from app.services.experiment_periods import count_assignments, periods_of, within
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from app.ml.sequential import Comparison, ShareSequence
+    from app.services.experiment_outcomes import ServedSuggestion
+    from app.services.experiment_periods import Period
     from app.services.experiments import Experiment
 
 ACTOR: Final = "the guardrails"
@@ -35,20 +40,25 @@ PLANNED_ANSWERS: Final = 500
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What an arm did since the shares last changed, and a treatment beside the control.
+    """What an arm did in the last time in which it and the control had units, and a treatment beside the control.
 
     Attributes:
+        since: Since when that was; None before the start.
+        until: Until when; None where it lasts.
         units: Units that something was suggested to, or not.
         suggestions: Transactions that were asked about.
         acceptance: Share of answered suggestions that were accepted.
         precision: Share of first candidates that are the label of now, where more than the accept says so.
         coverage: Share of transactions that something was suggested for.
-        fallbacks: Share that the heuristics answered in a model's place.
+        fallbacks: Of what a model was to answer, the share that the heuristics did; for the last time in which the arm
+            had units at all.
         acceptance_difference: Treatment less control; None for the control, as are the next two.
         sentence: The first of them, for a person.
     """
 
     arm: str
+    since: dt.datetime | None
+    until: dt.datetime | None
     units: int
     suggestions: int
     acceptance: ShareSequence
@@ -80,19 +90,6 @@ class ExperimentResult:
     broken: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A suggestion of an experiment. Outcomes are None where nothing tells them."""
-
-    unit: tuple[int, str]
-    arm: str
-    at: dt.datetime
-    is_accepted: bool | None
-    is_correct: bool | None
-    is_covered: bool
-    is_fallback: bool
-
-
 def analyse_experiment(session: Session, experiment: Experiment) -> ExperimentResult:
     """Compare the arms of an experiment.
 
@@ -100,17 +97,29 @@ def analyse_experiment(session: Session, experiment: Experiment) -> ExperimentRe
         session: Of the role lm_jobs.
         experiment: Started or not.
     """
-    rows = _read_rows(session, experiment)
-    since = _since(experiment)
-    recent = [row for row in rows if since is None or row.at >= since]
-    by_arm = {arm.name: [row for row in recent if row.arm == arm.name] for arm in experiment.arms}
-    control, *treatments = experiment.arms
-    results = [_arm_result(control.name, by_arm[control.name], None)]
-    results += [_arm_result(arm.name, by_arm[arm.name], by_arm[control.name]) for arm in treatments]
-    evidence = sample_ratio_evidence(_periods(experiment, rows))
+    rows = read_outcomes(session, experiment)
+    periods = periods_of(experiment)
+    alpha = ALPHA / (len(experiment.arms[1:]) * len(experiment.ramp))
+    compared = [_last_with(periods, 0, position) for position in range(1, len(experiment.arms))]
+    latest = max((each for each in compared if each), key=lambda period: period.since, default=None)
+    results = []
+    for position, period in enumerate([latest, *compared]):
+        served = within(rows, period.since, period.until) if period else []
+        present = _last_with(periods, position)
+        results.append(
+            _arm_result(
+                experiment.arms[position].name,
+                period,
+                served,
+                within(rows, present.since, present.until) if present else [],
+                None if position == 0 else experiment.arms[0].name,
+                alpha,
+            )
+        )
+    evidence = sample_ratio_evidence(count_assignments(experiment, rows))
     return ExperimentResult(
         experiment=experiment.name,
-        since=since,
+        since=periods[-1].since if periods else None,
         arms=tuple(results),
         sample_ratio_e_value=evidence.e_value,
         is_suspect=evidence.is_suspect,
@@ -118,70 +127,85 @@ def analyse_experiment(session: Session, experiment: Experiment) -> ExperimentRe
     )
 
 
+def _last_with(periods: Sequence[Period], *positions: int) -> Period | None:
+    """Return the last period in which some arms all had units."""
+    return next((period for period in reversed(periods) if all(map(period.has, positions))), None)
+
+
 def advance_experiments() -> list[str]:
-    """Stop arms whose guardrails are broken, and take ramps a step further; say what was done, in sentences."""
+    """Stop arms whose guardrails are broken, and take ramps a step further; say what was done, in sentences.
+
+    An experiment whose units are not in the shares that were set goes no further, and that is said each time.
+    """
     with session_for_jobs() as session:
-        sets = category_sets_with_models(session)
-    return [done for category_set in sets for done in _advance(category_set)]
+        running = session.execute(text("SELECT category_set, name FROM running_experiments() ORDER BY name")).all()
+    return [done for row in running for done in _advance(row[0], row[1])]
 
 
-def _advance(category_set: int | None) -> list[str]:
+def _advance(category_set: int | None, name: str) -> list[str]:
     with session_for_jobs() as session:
-        running = [each for each in experiments.list_experiments(session, category_set) if each.status == "running"]
-    done = []
-    for each in running:
-        with session_for_jobs() as session:
-            take_turns(session, category_set)
-            # As it is now: another process may have been here meanwhile.
-            experiment = experiments.show_experiment(session, category_set, each.name)
-            if experiment.status != "running":
-                continue
-            result = analyse_experiment(session, experiment)
-            decision = {"actor": ACTOR}
-            for arm, reason in result.broken.items():
-                experiments.stop_arm(session, category_set, experiment.name, arm, reason=reason, **decision)
-                done.append(f"{experiment.name}: {arm} was stopped. {reason}")
-            if not result.broken and not result.is_suspect and (step := _next_step(experiment, result)):
-                reason = f"All guardrails hold after {_fewest_answers(result):,} answers and more in each arm."
-                experiments.ramp_experiment(session, category_set, experiment.name, step, reason=reason, **decision)
-                done.append(f"{experiment.name}: the ramp is at {step:.0%}. {reason}")
-    return done
+        experiments.take_turns(session, category_set)
+        # As it is now: another process may have been here meanwhile.
+        experiment = experiments.show_experiment(session, category_set, name)
+        if experiment.status != "running":
+            return []
+        result = analyse_experiment(session, experiment)
+        done = []
+        for arm, reason in result.broken.items():
+            experiments.stop_arm(session, category_set, name, arm, actor=ACTOR, reason=reason)
+            done.append(f"{name}: {arm} was stopped. {reason}")
+        if done:
+            return done
+        if result.is_suspect:
+            return [f"{name}: the ramp stays at {experiment.ramp_now:.0%}. Units are not in the shares that were set."]
+        step = _next_step(experiment, result)
+        if step is None:
+            return []
+        reason = f"All guardrails hold after {experiment.guardrails.step_answers:,} answers and more in each arm."
+        experiments.ramp_experiment(session, category_set, name, step, actor=ACTOR, reason=reason)
+        return [f"{name}: the ramp is at {step:.0%}. {reason}"]
 
 
 def _next_step(experiment: Experiment, result: ExperimentResult) -> float | None:
+    """Return the step that comes next, where every arm that goes on has its answers at this one."""
     ahead = [step for step in experiment.ramp if step > experiment.ramp_now]
-    if not ahead or _fewest_answers(result) < experiment.guardrails.step_answers:
+    going_on = [each for arm, each in zip(experiment.arms, result.arms, strict=True) if not arm.is_stopped]
+    if not ahead or experiment.ramp_now == 0 or len(going_on) == 1:
         return None
-    return ahead[0]
+    fewest = min(each.acceptance.answers for each in going_on)
+    return ahead[0] if fewest >= experiment.guardrails.step_answers else None
 
 
-def _fewest_answers(result: ExperimentResult) -> int:
-    return min(arm.acceptance.answers for arm in result.arms)
-
-
-def _since(experiment: Experiment) -> dt.datetime | None:
-    """Give the moment since which the arms have had their shares."""
-    shares = [change for change in experiment.changes if change.action != "stop"]
-    return shares[-1].created_at if shares else None
-
-
-def _arm_result(name: str, rows: Sequence[_Row], control: Sequence[_Row] | None) -> ArmResult:
+def _arm_result(
+    name: str,
+    period: Period | None,
+    served: Sequence[ServedSuggestion],
+    present: Sequence[ServedSuggestion],
+    control: str | None,
+    alpha: float,
+) -> ArmResult:
+    rows = [row for row in served if row.arm == name]
     outcomes = {outcome: _outcomes(rows, outcome) for outcome in _OUTCOMES}
     differences: dict[str, Comparison | None] = dict.fromkeys(_OUTCOMES)
     if control is not None:
+        beside = [row for row in served if row.arm == control]
         differences = {
-            outcome: compare_arms(outcomes[outcome], _outcomes(control, outcome), planned_answers=PLANNED_ANSWERS)
+            outcome: compare_arms(
+                outcomes[outcome], _outcomes(beside, outcome), alpha=alpha, planned_answers=PLANNED_ANSWERS
+            )
             for outcome in _OUTCOMES
         }
     accepted = differences["is_accepted"]
     return ArmResult(
         arm=name,
+        since=period.since if period else None,
+        until=period.until if period else None,
         units=len({row.unit for row in rows}),
         suggestions=len(rows),
         acceptance=share_sequence(outcomes["is_accepted"]),
         precision=share_sequence(outcomes["is_correct"]),
         coverage=share_sequence(outcomes["is_covered"]),
-        fallbacks=share_sequence(outcomes["is_fallback"]),
+        fallbacks=share_sequence(_outcomes([row for row in present if row.arm == name], "is_fallback")),
         acceptance_difference=accepted,
         precision_difference=differences["is_correct"],
         coverage_difference=differences["is_covered"],
@@ -189,10 +213,10 @@ def _arm_result(name: str, rows: Sequence[_Row], control: Sequence[_Row] | None)
     )
 
 
-_OUTCOMES: Final = ("is_accepted", "is_correct", "is_covered", "is_fallback")
+_OUTCOMES: Final = ("is_accepted", "is_correct", "is_covered")
 
 
-def _outcomes(rows: Sequence[_Row], outcome: str) -> UnitOutcomes:
+def _outcomes(rows: Sequence[ServedSuggestion], outcome: str) -> UnitOutcomes:
     units: defaultdict[tuple[int, str], list[bool]] = defaultdict(list)
     for row in rows:
         if getattr(row, outcome) is not None:
@@ -211,79 +235,13 @@ def _broken(experiment: Experiment, results: Sequence[ArmResult]) -> dict[str, s
         if arm.is_stopped or accepted is None or covered is None:
             continue
         if accepted.upper < -guardrails.acceptance_margin:
-            broken[arm.name] = f"{result.sentence} At most {guardrails.acceptance_margin:.0%} less are let pass."
+            broken[arm.name] = f"{result.sentence}. At most {guardrails.acceptance_margin:.0%} less are let pass."
         elif covered.upper < -guardrails.coverage_margin:
             told = tell_comparison(arm.name, "suggests for", covered)
-            broken[arm.name] = f"{told} At most {guardrails.coverage_margin:.0%} less are let pass."
+            broken[arm.name] = f"{told}. At most {guardrails.coverage_margin:.0%} less are let pass."
         elif arm.engine != "rule" and result.fallbacks.lower > guardrails.most_fallbacks:
             broken[arm.name] = (
                 f"The heuristics answered {result.fallbacks.share or 0:.1%} of its suggestions in the model's place; "
                 f"{guardrails.most_fallbacks:.0%} are the most."
             )
     return broken
-
-
-def _periods(experiment: Experiment, rows: Sequence[_Row]) -> list[AssignmentPeriod]:
-    """Count units by arm in each period in which the shares stood still, where they first appeared in it."""
-    starts = [change for change in experiment.changes if change.action != "stop"]
-    names = [arm.name for arm in experiment.arms]
-    periods = []
-    stopped: set[str | None] = set()
-    for number, change in enumerate(starts):
-        if change.action == "stop_arm":
-            stopped.add(change.arm)
-        until = starts[number + 1].created_at if number + 1 < len(starts) else None
-        first: dict[tuple[int, str], str] = {}
-        for row in rows:
-            if row.at >= change.created_at and (until is None or row.at < until):
-                first.setdefault(row.unit, row.arm)
-        shares = [0.0 if arm.name in stopped else arm.share * change.ramp for arm in experiment.arms[1:]]
-        every = [1 - sum(shares), *shares]
-        there = [position for position, share in enumerate(every) if share > 0]
-        if len(there) > 1:
-            counts = [sum(arm == names[position] for arm in first.values()) for position in there]
-            periods.append(AssignmentPeriod(counts, [every[position] for position in there]))
-    return periods
-
-
-def _read_rows(session: Session, experiment: Experiment) -> list[_Row]:
-    """Read the suggestions of an experiment with what became of them, from the first to the last."""
-    rows = session.execute(
-        text("""
-            SELECT
-                events.user_id, CASE WHEN :unit = 'user_merchant' THEN coalesce(ml_features.merchant, '') ELSE '' END,
-                events.arm, events.created_at,
-                CASE WHEN first_label.label IS NOT NULL THEN last_answer.action = 'accept' END,
-                -- The label that the accept itself wrote vouches for nothing.
-                CASE
-                    WHEN first_label.label IS NULL OR transaction_labels.label IS NULL THEN NULL
-                    WHEN coalesce(truth_name.shown_as, transaction_labels.label)
-                        <> coalesce(first_name.shown_as, first_label.label) THEN false
-                    WHEN last_answer.action = 'accept' AND transaction_labels.updated_at = last_answer.created_at
-                        THEN NULL
-                    ELSE true
-                END,
-                first_label.label IS NOT NULL,
-                events.source = 'rule' AND NOT events.inputs ? 'rule' AND arms.engine <> 'rule'
-            FROM suggestion_events AS events
-            INNER JOIN experiment_arms AS arms ON arms.experiment_id = :id AND arms.name = events.arm
-            CROSS JOIN LATERAL (SELECT events.candidates -> 0 ->> 'label' AS label) AS first_label
-            LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
-            LEFT JOIN LATERAL (
-                SELECT action, created_at FROM suggestion_feedback AS answer WHERE answer.event_id = events.id
-                ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
-            ) AS last_answer ON last_answer.action <> 'undo'
-            LEFT JOIN transaction_labels
-                ON transaction_labels.txn_id = events.txn_id AND transaction_labels.updated_at >= events.created_at
-            LEFT JOIN category_names AS truth_name
-                ON truth_name.user_id = events.user_id AND truth_name.name = transaction_labels.label
-                    AND truth_name.valid_to IS NULL
-            LEFT JOIN category_names AS first_name
-                ON first_name.user_id = events.user_id AND first_name.name = first_label.label
-                    AND first_name.valid_to IS NULL
-            WHERE events.experiment = :name AND events.source <> 'shadow' AND events.user_id IS NOT NULL
-            ORDER BY events.created_at, events.id
-        """),
-        {"id": experiment.id, "name": experiment.name, "unit": experiment.unit},
-    )
-    return [_Row((row[0], row[1]), *row[2:]) for row in rows.all()]

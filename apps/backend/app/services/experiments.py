@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sqlalchemy import text
 
 from app.errors import Conflict, InvalidInput, NotFound
-from app.services.deployments import sentence, take_turns
+from app.services.deployments import sentence
 from app.services.experiment_assignment import Arm, Unit
 from app.services.model_versions import open_version
 
@@ -261,6 +261,12 @@ def show_experiment(session: Session, category_set: int | None, name: str) -> Ex
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------
+
+
+def take_turns(session: Session, category_set: int | None) -> None:
+    """Let one transaction at a time change a category set's experiments; who promotes need not wait for it."""
+    lock = text("SELECT pg_advisory_xact_lock(hashtextextended('experiments of ' || :category_set, 0))")
+    session.execute(lock, {"category_set": "shared" if category_set is None else str(category_set)})
 
 
 def _check(plan: Plan) -> None:

@@ -44,6 +44,7 @@ PARAMETERS: dict[str, int | str] = {
     "application_id": APPLICATION,
     "category_id": CATEGORY,
     "version": VERSION,
+    "name": MARK,
     "merchant": MARK,
 }
 CONDITION = {"match": "all", "conditions": [{"field": "merchant", "operator": "contains", "value": MARK}]}
@@ -179,8 +180,10 @@ def own_rows(connection: psycopg.Connection, user_id: int) -> None:
         INSERT INTO ml_training_runs (run_id, user_id, status) VALUES ({VERSION}, %(user)s, 'succeeded');
         INSERT INTO model_versions (version, user_id, run_id, sha256, artefact_name, mlflow_run_id, recipe)
             VALUES ({VERSION}, %(user)s, {VERSION}, %(sha256)s, 'model.safetensors', '{MARK}', '{MARK}');
-        INSERT INTO experiments (user_id, name, unit, salt, ramp, guardrails, created_by)
-            VALUES (%(user)s, '{MARK}', 'user', '{MARK}', '{{1}}', '{{}}', '{MARK}');
+        INSERT INTO experiments (id, user_id, name, unit, salt, ramp, guardrails, created_by)
+            VALUES ({VERSION}, %(user)s, '{MARK}', 'user', '{MARK}', '{{1}}', '{{}}', '{MARK}');
+        INSERT INTO experiment_arms (experiment_id, name, position, engine, share)
+            VALUES ({VERSION}, '{MARK}', 0, 'rule', 0.5), ({VERSION}, 'treatment', 1, 'champion', 0.5);
         INSERT INTO rule_applications (id, user_id, rule_id, revision, labels)
             VALUES ({APPLICATION}, %(user)s, {RULE}, 1, 0)
     """.format_map(globals())
