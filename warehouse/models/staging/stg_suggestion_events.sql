@@ -7,6 +7,7 @@ source as (
 renamed as (
     select
         id as event_id,
+        served_event_id,
         txn_id,
         user_id,
         mode as requested_mode,

@@ -81,7 +81,7 @@ class Ledger:
         self.connection.execute(
             """
             INSERT INTO transaction_labels (txn_id, label, source) VALUES (%s, %s, %s)
-            ON CONFLICT (txn_id) DO UPDATE SET label = excluded.label, source = excluded.source
+            ON CONFLICT (txn_id) DO UPDATE SET label = excluded.label, source = excluded.source, updated_at = now()
             """,
             [txn_id, label, source],
         )
@@ -92,23 +92,85 @@ class Ledger:
     def mark_deleted(self, txn_id: int) -> None:
         self.connection.execute("UPDATE transactions SET deleted_at = now() WHERE id = %s", [txn_id])
 
-    def suggest(self, txn_id: int, candidates: str, *, source: str = "rule", at: str = "2025-11-02") -> int:
+    def suggest(
+        self,
+        txn_id: int,
+        candidates: str,
+        *,
+        source: str = "rule",
+        version: str | None = None,
+        part_of: tuple[str, str, float] | None = None,
+        at: str = "2025-11-02",
+    ) -> int:
+        """Add a suggestion; `part_of` names an experiment, its arm and that arm's probability."""
         event_id = self.value(
             """
-            INSERT INTO suggestion_events (id, served_event_id, txn_id, user_id, mode, source, candidates, created_at)
+            INSERT INTO suggestion_events (
+                id, served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm,
+                propensity, created_at
+            )
             SELECT
                 number, CASE WHEN %s = 'shadow' THEN number END, %s,
-                (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s
+                (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s, %s, %s, %s, %s
             FROM nextval(pg_get_serial_sequence('suggestion_events', 'id')) AS number RETURNING id
             """,
             source,
             txn_id,
             txn_id,
             source,
+            version,
             candidates,
+            *(part_of or (None, None, None)),
             at,
         )
         return int(event_id)
+
+    def shadow(self, served_event_id: int, candidates: str, *, version: str = "2") -> int:
+        """Add what a challenger would have suggested instead."""
+        event_id = self.value(
+            """
+            INSERT INTO suggestion_events (
+                served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm, propensity
+            )
+            SELECT id, txn_id, user_id, mode, 'shadow', %s, %s, experiment, arm, propensity
+            FROM suggestion_events WHERE id = %s RETURNING id
+            """,
+            version,
+            candidates,
+            served_event_id,
+        )
+        return int(event_id)
+
+    def experiment(self, name: str, *arms: str, unit: str = "user_merchant") -> int:
+        """Add an experiment, the control first, and start it in full in October."""
+        experiment_id = self.value(
+            """
+            INSERT INTO experiments (name, unit, salt, ramp, guardrails, created_by)
+            VALUES (%s, %s, repeat('0', 32), '{1}', '{}', 'ana') RETURNING id
+            """,
+            name,
+            unit,
+        )
+        for position, arm in enumerate(arms):
+            self.connection.execute(
+                """
+                INSERT INTO experiment_arms (experiment_id, name, position, engine, share)
+                VALUES (%s, %s, %s, %s, %s)
+                """,
+                [experiment_id, arm, position, "champion" if position else "rule", 1 / len(arms)],
+            )
+        self.change(experiment_id, "start", at="2025-10-01")
+        return int(experiment_id)
+
+    def change(self, experiment_id: int, action: str, *, arm: str | None = None, at: str) -> None:
+        """Record that something was done to an experiment."""
+        self.connection.execute(
+            """
+            INSERT INTO experiment_changes (experiment_id, action, ramp, arm, actor, reason, created_at)
+            VALUES (%s, %s, 1, %s, 'ana', 'To see what happens.', %s)
+            """,
+            [experiment_id, action, arm, at],
+        )
 
     def answer(self, event_id: int, action: str, label: str | None = None, *, at: str | None = None) -> None:
         self.connection.execute(

@@ -81,7 +81,7 @@ def test_a_correction_long_after_the_transaction_is_training_data_and_no_leak(le
     assert ledger.rows("SELECT label, label_source, sample_weight FROM marts.fct_training_view") == [
         ("Groceries", "human", 3)
     ]
-    assert result.models == 10
+    assert result.models == 18
     assert result.tests > 100
 
 

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 STAGING = {
     "stg_transactions", "stg_transaction_labels", "stg_label_events", "stg_ml_features", "stg_suggestion_events",
-    "stg_suggestion_feedback", "stg_category_names",
+    "stg_suggestion_feedback", "stg_category_names", "stg_model_versions", "stg_experiments", "stg_experiment_arms",
+    "stg_experiment_changes",
 }  # fmt: skip
-MARTS = {"fct_training_view", "dim_merchants", "fct_suggestions_eval"}
+MARTS = {
+    "fct_training_view", "dim_merchants", "fct_suggestions_eval", "fct_shadow_comparisons", "fct_shadow_agreement",
+    "fct_experiment_exposures", "fct_experiment_results",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +48,8 @@ def test_everything_builds_without_a_row_or_a_warning(dbt: Dbt) -> None:
 
 @pytest.mark.usefixtures("empty_warehouse")
 def test_marts_build_alone_on_a_fresh_database(dbt: Dbt) -> None:
-    assert built(dbt("run", "--select", "fct_training_view", "dim_merchants")) == MARTS - {"fct_suggestions_eval"}
+    alone = {"fct_training_view", "dim_merchants", "fct_suggestions_eval"}
+    assert built(dbt("run", "--select", *alone)) == alone
 
 
 @pytest.mark.usefixtures("database")
@@ -71,7 +76,7 @@ def test_command_line_reports_and_refuses_a_moment_that_is_none() -> None:
     runner = CliRunner()
     done = runner.invoke(app, ["build", "--as-of", "2025-10-01", "--select", "tag:staging"])
     assert done.exit_code == 0
-    assert "7 models" in done.output
+    assert "11 models" in done.output
     assert isinstance(runner.invoke(app, ["build", "--as-of", "yesterday"]).exception, InvalidInput)
 
 
@@ -86,7 +91,7 @@ def nodes(manifest: Any, kind: str) -> list[Any]:
 
 def test_every_model_and_column_is_described_and_every_model_is_tagged_ml(manifest: Any) -> None:
     models = nodes(manifest, "model")
-    assert len(models) == 12
+    assert len(models) == 21
     for model in models:
         assert model.description, model.name
         assert "ml" in model.tags, model.name
