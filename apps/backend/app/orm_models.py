@@ -348,6 +348,19 @@ class SharedMerchantPrior(Base):
     merchant_users: Mapped[int]
 
 
+class KnowledgeRevision(Base):
+    """Which state a user's imports, categories and rules are in; triggers write it as a transaction commits.
+
+    Attributes:
+        written_in: Number of the database's transaction that changed them last.
+    """
+
+    __tablename__ = "knowledge_revisions"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    written_in: Mapped[int] = mapped_column(BigInteger)
+
+
 class MerchantAlias(Base):
     """The name under which a person wants to see a merchant, learnt or given by hand."""
 

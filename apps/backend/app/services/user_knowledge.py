@@ -76,14 +76,7 @@ _LABELS: Final = """
 
 _STATE_COLUMNS: Final = """
     users.created_at, users.min_confidence, users.own_categories, users.is_demo,
-    (SELECT max(id) FROM imports WHERE user_id = users.id),
-    (SELECT coalesce(max(id), 0) + count(valid_to) FROM category_names WHERE user_id = users.id),
-    (SELECT count(*) FROM categories WHERE user_id = users.id),
-    (SELECT max(id) FROM categories WHERE user_id = users.id),
-    (
-        SELECT count(*) FROM rules
-        INNER JOIN rule_revisions ON rule_revisions.rule_id = rules.id WHERE rules.user_id = users.id
-    )
+    (SELECT written_in FROM knowledge_revisions WHERE user_id = users.id)
 """
 _BASIS: Final = prepare(
     "suggestion_basis",
@@ -107,17 +100,17 @@ _FAR_AHEAD: Final = 2**62
 
 
 class UserState(NamedTuple):
-    """What knowledge of a user depends on beside labels."""
+    """What knowledge of a user depends on beside labels.
+
+    Attributes:
+        revision: Of their imports, categories and rules; None before the first.
+    """
 
     created_at: dt.datetime
     min_confidence: float | None
     own_categories: bool
     is_demo: bool
-    last_import: int | None
-    category_names: int
-    categories: int
-    last_category: int | None
-    rule_revisions: int
+    revision: int | None
 
 
 _STATE: Final = slice(3, 3 + len(UserState._fields))
@@ -136,6 +129,7 @@ class UserKnowledge:
         memory: Their labels, under the words that were given.
         shown: The name that a word is shown under, of words that are shown under another.
         categories: The names that the user has.
+        has_rules: Whether they ever had a rule.
         habits: How they label and their rules, once somebody asked; see `remember`.
     """
 
@@ -147,6 +141,7 @@ class UserKnowledge:
     memory: LabelMemory
     shown: Mapping[str, str]
     categories: frozenset[str]
+    has_rules: bool
     habits: Habits | None = None
     _moved: int = 0
     _spaces: dict[int | None, tuple[int, LabelSpace]] = field(default_factory=dict)
@@ -155,11 +150,6 @@ class UserKnowledge:
     def min_confidence(self) -> float | None:
         """Below it the user wants no suggestion; None leaves that to the engine."""
         return self.state.min_confidence
-
-    @property
-    def has_rules(self) -> bool:
-        """Whether the user ever had a rule."""
-        return self.state.rule_revisions > 0
 
     @property
     def has_moved_on(self) -> bool:
@@ -296,6 +286,9 @@ def _read_all(user_id: int, state: UserState) -> UserKnowledge:
         look = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
         ((horizon,),) = connection.execute(look).fetchall()
         labels = read_frame(connection, _LABELS, _LABEL_SCHEMA, {"user_id": user_id})
+        ((has_rules,),) = connection.execute(
+            "SELECT EXISTS (SELECT FROM rules WHERE user_id = %s)", [user_id]
+        ).fetchall()
         return UserKnowledge(
             user_id=user_id,
             state=state,
@@ -305,6 +298,7 @@ def _read_all(user_id: int, state: UserState) -> UserKnowledge:
             memory=LabelMemory(_given(labels), get_settings().label_weights.by_source()),
             shown=shown_names(session, user_id),
             categories=frozenset(category_names(session, user_id)),
+            has_rules=has_rules,
         )
 
 

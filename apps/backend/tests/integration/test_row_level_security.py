@@ -18,7 +18,7 @@ from app.services import installation
 OWNED = [
     "transactions", "imports", "import_rejections", "merchant_aliases", "transaction_labels", "ml_features",
     "label_events", "suggestion_events", "suggestion_feedback", "users", "credentials", "category_names", "rules",
-    "rule_revisions", "rule_applications", "rule_application_labels",
+    "rule_revisions", "rule_applications", "rule_application_labels", "knowledge_revisions",
 ]  # fmt: skip
 
 
