@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool
 from app.db import TENANT_SETTING, database_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     Connection = psycopg.AsyncConnection[tuple[Any, ...]]
     Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
@@ -49,6 +49,19 @@ class Prepared:
     def call(self, *values: Value) -> bytes:
         """Write the statement that carries it out."""
         return f"EXECUTE {self.name}({', '.join(map(_literal, values))})".encode()
+
+
+class WaitFirst(Exception):
+    """A transaction takes something that is not there yet, and would hold its connection while that is waited for.
+
+    Attributes:
+        wait: To be awaited without the transaction, which then is begun again.
+    """
+
+    def __init__(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Say what to wait for."""
+        super().__init__()
+        self.wait = wait
 
 
 _prepared: Final[list[Prepared]] = []

@@ -6,7 +6,8 @@ it was given, and found again without a pass over the others.
 
 A label that is half a life old counts half. As 0.5 ** ((now - day) / life) = 0.5 ** ((now - start) / life) *
 2 ** ((day - start) / life), sums of the last factor are kept, and what has passed since the start is taken off when
-they are asked for.
+they are asked for. The start is the day of the latest label, and once that goes another: factors of days that lie far
+behind would leave nothing but rounding to count from.
 """
 
 from __future__ import annotations
@@ -68,13 +69,30 @@ class Tally:
 
 
 class _Read(NamedTuple):
-    """A place's categories, by their positions in `words`, and what their labels count, shape (n, half-lives)."""
+    """The labels at a place of a level, by category.
 
-    numbers: list[int]
+    Attributes:
+        words: Positions in `words`, shape (n,).
+        numbers: The same, each as often as there are half-lives, shape (n, half-lives).
+        slots: The level's, shape (n, half-lives).
+        decayed: What the labels count, shape (n, half-lives).
+    """
+
+    words: list[int]
+    numbers: NDArray[np.int64]
+    slots: NDArray[np.int64]
     decayed: NDArray[np.float64]
 
 
 _NO_LABELS: Final[dict[str, Tally]] = {}
+_NOTHING_READ: Final = _Read(
+    [],
+    np.zeros((0, len(_LIVES)), dtype=np.int64),
+    np.zeros((0, len(_LIVES)), dtype=np.int64),
+    np.zeros((0, len(_LIVES))),
+)
+# Days that the start may be ahead of all labels.
+_MOST_AHEAD: Final = 365
 
 
 class LabelMemory:
@@ -101,7 +119,7 @@ class LabelMemory:
         self._weights = {source: weight * LABELS_PER_WEIGHT for source, weight in weights.items()}
         self._start = max((label.day for label in labels.values()), default=0)
         self._days: Counter[int] = Counter()
-        self._last_day: int | None = None
+        self._last_day: int | None = None  # None: not known
         self._tallies: dict[Key, dict[str, Tally]] = {}
         self._numbers: dict[str, int] = {}
         self._read: dict[Key, _Read] = {}
@@ -110,17 +128,21 @@ class LabelMemory:
 
     def put(self, txn_id: int, label: GivenLabel) -> None:
         """Let a transaction have a label, in place of the one it had."""
-        if self.given.get(txn_id) == label:
+        before = self.given.get(txn_id)
+        if before == label:
             return
-        self.remove(txn_id)
         self.given[txn_id] = label
         self._count(label, 1)
+        if before is not None:
+            self._count(before, -1)
+            self._keep_near()
 
     def remove(self, txn_id: int) -> None:
         """Let a transaction have no label."""
         label = self.given.pop(txn_id, None)
         if label is not None:
             self._count(label, -1)
+            self._keep_near()
 
     def tallies_at(self, place: Place, level: str, *, without: int | None = None) -> Mapping[str, Tally]:
         """Return the labels at a place of a level, by category.
@@ -146,9 +168,8 @@ class LabelMemory:
 
     def as_of(self, day: int) -> int:
         """Return the day before which all labels are known to a transaction of a day: one after the latest of them."""
-        if self._last_day is None and self._days:
-            self._last_day = max(self._days)
-        return max(day, self._last_day or day) + 1
+        latest = self._latest()
+        return (day if latest is None else max(day, latest)) + 1
 
     def evidence_at(self, place: Place, as_of: int, *, without: int | None = None) -> Evidence:
         """Give the counts at a place, of row 0, as `evidence.gather_evidence` does, rounded to single precision.
@@ -163,38 +184,55 @@ class LabelMemory:
         """
         own = self._own(without)
         keys = _keys(place)
-        read = [self._read_at(key) for key in keys]
+        read = [self._read_at(level, key) for level, key in enumerate(keys)]
         decayed = np.concatenate([each.decayed for each in read])
         if own is not _NOTHING_GIVEN:
             start = 0
             own_keys = keys if own.place == place else _keys(own.place)
             for each, key, own_key in zip(read, keys, own_keys, strict=True):
                 if key and key == own_key:
-                    decayed[start + each.numbers.index(self._numbers[own.label])] -= self._worth(own)
-                start += len(each.numbers)
+                    decayed[start + each.words.index(self._numbers[own.label])] -= self._worth(own)
+                start += len(each.words)
         counts = (decayed * [0.5 ** ((as_of - self._start) / life) for life in _LIVES]).astype(np.float32).ravel()
         kept = np.flatnonzero(counts > LEAST_COUNT)
-        numbers = np.array([number for each in read for number in each.numbers], dtype=np.int64)
-        level = np.repeat(np.arange(len(read)), [len(each.numbers) for each in read])
-        life = kept % len(_LIVES)
-        entry = kept // len(_LIVES)
         return Evidence(
             row=np.zeros(kept.size, dtype=np.int64),
-            slot=level[entry] * len(_LIVES) + life,
-            label=numbers[entry],
+            slot=np.concatenate([each.slots for each in read]).ravel()[kept],
+            label=np.concatenate([each.numbers for each in read]).ravel()[kept],
             count=counts[kept].astype(np.float64),
         )
 
-    def _read_at(self, key: Key) -> _Read:
+    def _read_at(self, level: int, key: Key) -> _Read:
         """Bring the labels at a place into the form that they are counted in."""
         read = self._read.get(key)
         if read is None:
             here = self._tallies.get(key, _NO_LABELS)
-            decayed = np.array([tally.decayed for tally in here.values()]).reshape(len(here), len(_LIVES))
-            read = _Read([self._numbers[label] for label in here], decayed)
-            if here:
-                self._read[key] = read
+            if not here:
+                return _NOTHING_READ
+            words = [self._numbers[label] for label in here]
+            read = self._read[key] = _Read(
+                words,
+                np.repeat(np.array(words), len(_LIVES)).reshape(len(words), len(_LIVES)),
+                np.tile(level * len(_LIVES) + np.arange(len(_LIVES)), (len(words), 1)),
+                np.array([tally.decayed for tally in here.values()]),
+            )
         return read
+
+    def _latest(self) -> int | None:
+        """Return the day of the latest label, if there is any."""
+        if self._last_day is None and self._days:
+            self._last_day = max(self._days)
+        return self._last_day
+
+    def _keep_near(self) -> None:
+        """Count everything again from another start if the labels for which it was the right one have gone."""
+        latest = self._latest()
+        if latest is not None and self._start - latest > _MOST_AHEAD:
+            self._start = latest
+            self._tallies.clear()
+            self._read.clear()
+            for label in self.given.values():
+                self._tally(label, 1)
 
     def _own(self, txn_id: int | None) -> GivenLabel:
         return _NOTHING_GIVEN if txn_id is None else self.given.get(txn_id, _NOTHING_GIVEN)
@@ -214,10 +252,16 @@ class LabelMemory:
         _move(self.in_use, label.label, sign)
         self.vocabulary += len(self.in_use) != categories
         _move(self._days, label.day, sign)
-        self._last_day = None
+        if sign > 0 and self._last_day is not None:
+            self._last_day = max(self._last_day, label.day)
+        elif label.day not in self._days:
+            self._last_day = None
         if label.label not in self._numbers:
             self._numbers[label.label] = len(self.words)
             self.words.append(label.label)
+        self._tally(label, sign)
+
+    def _tally(self, label: GivenLabel, sign: int) -> None:
         for key in filter(None, _keys(label.place)):
             self._read.pop(key, None)
             here = self._tallies.setdefault(key, {})

@@ -101,10 +101,23 @@ def open_model(path: Path, sha256: str, version: int) -> ServedModel:
         InvalidInput: The model was made by a recipe, or from features, that this version does not know.
     """
     served = serve_model(model_from_artefact(read_artefact(path, sha256)), version)
+    _warm_up(served)
+    return served
+
+
+def still_scores(served: ServedModel) -> bool:
+    """Tell whether a model that failed scores what every model can, so that the fault was the transaction's."""
+    try:
+        _warm_up(served)
+    except Exception:  # noqa: BLE001 -- whatever it is
+        return False
+    return True
+
+
+def _warm_up(served: ServedModel) -> None:
     place = place_of(0, "", "", "warm up", None, Decimal(-1))
     nothing = np.zeros(0, dtype=np.int64)
     score_rows(served, [place], [Evidence(nothing, nothing, nothing, np.zeros(0))], len(served.model.classes))
-    return served
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,26 @@ they are surer than it they are right less often than they say, and less often t
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+import time
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from anyio import move_on_after
 from anyio.to_thread import run_sync
 
-from app.db import session_for_user
+from app.ml.serving import still_scores
+from app.request_pool import WaitFirst
 from app.services.experiment_assignment import assign
-from app.services.heuristics import deciding_rules, rank_by_heuristics, read_habits, read_shared
-from app.services.metrics import MODEL_FALLBACKS
+from app.services.heuristics import deciding_rules, rank_by_heuristics, read_shared, strange_merchants
+from app.services.metrics import MODEL_FALLBACKS, SHADOW_FAILED
 from app.services.model_answers import TooSlow, inputs_for_models, rank_by_model
-from app.services.served_models import SERVER
+from app.services.remembered_users import habits_of
+from app.services.served_models import SERVER, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import psycopg
 
@@ -31,15 +35,17 @@ if TYPE_CHECKING:
     from app.services.asked_transactions import AskedTransaction
     from app.services.experiment_assignment import Assignment
     from app.services.heuristics import Habits
-    from app.services.served_models import Deployed, Unavailable, VersionFile
+    from app.services.served_models import Deployed, VersionFile
     from app.services.user_knowledge import UserKnowledge
 
-    Ranked = list[tuple[AskedTransaction, RankedCandidates]]
+    Ranked = dict[int, RankedCandidates]
 
 logger = logging.getLogger(__name__)
 
 Mode = Literal["heuristic", "model", "auto"]
 Source = Literal["rule", "model"]
+# Why the heuristics answer in a model's place: there is none that can, or it fails on this request alone.
+Fallback = Unavailable | Literal["failed"]
 Abstention = Literal["no_candidate", "below_confidence"]
 
 # How long somebody waits for a model that is not open, or for its answer, before the heuristics answer.
@@ -47,6 +53,8 @@ PATIENCE_SECONDS: Final = 0.5
 # As much more for each transaction.
 PATIENCE_SECONDS_EACH: Final = 0.001
 
+# When a version was last waited for, by the monotonic clock; once is enough for a request.
+_waited_at: Final[dict[int, float]] = {}
 # Category sets of which the log says that they have none; once is enough.
 _without_champion: Final[set[int | None]] = set()
 
@@ -94,31 +102,48 @@ async def answer(
     mode: Mode,
     most: int,
     threshold: float,
+    since: float,
 ) -> list[Answer]:
-    """Let the engine that is asked for answer each transaction, and another where that one cannot."""
+    """Let the engine that is asked for answer each transaction, and another where that one cannot.
+
+    Args:
+        connection: The request's transaction.
+        knowledge: Of the user.
+        asked: The transactions.
+        mode: The engine.
+        most: How many candidates each is given at the most.
+        threshold: Say nothing where the best candidate is less sure.
+        since: When the request began, by the monotonic clock.
+
+    Raises:
+        WaitFirst: Something has to be read or opened first.
+    """
     # What holds at the beginning holds for all of the request.
     deployed = SERVER.deployed
     assigned = _assign(deployed, knowledge, asked) if mode == "auto" else {}
-    answers: dict[int, Answer] = {}
+    said: dict[int, RankedCandidates] = {}
     if mode == "auto" and knowledge.has_rules:
-        ruled = deciding_rules(asked, await _habits(knowledge))
-        by_rule = await _ask_heuristics(connection, knowledge, [each for each in asked if each.txn_id in ruled], most)
-        for each, ranked in by_rule:
-            if _abstention(ranked, threshold) is None:
-                answers[each.txn_id] = Answer(each, ranked, None, threshold, assigned.get(each.txn_id))
-    if mode != "heuristic":
-        for file, some in _by_model(deployed, knowledge, asked, assigned):
-            rest = [each for each in some if each.txn_id not in answers]
-            version, by_model = await _ask_model(file, knowledge, rest, most)
-            for each, ranked in by_model:
-                answers[each.txn_id] = Answer(each, ranked, version, threshold, assigned.get(each.txn_id))
-    rest = [each for each in asked if each.txn_id not in answers]
-    for each, ranked in await _ask_heuristics(connection, knowledge, rest, most):
-        answers[each.txn_id] = Answer(each, ranked, None, threshold, assigned.get(each.txn_id))
+        said.update(await _ask_own_rules(connection, knowledge, asked, most, threshold, since))
+    fallbacks: Counter[Fallback] = Counter()
+    for file, some in _by_model(deployed, knowledge, asked, assigned) if mode != "heuristic" else []:
+        rest = [each for each in some if each.txn_id not in said]
+        by_model = await _ask_model(file, knowledge, rest, most, since) if rest else {}
+        if isinstance(by_model, str):
+            fallbacks[by_model] += len(rest)
+        else:
+            said.update(by_model)
+    if rest := [each for each in asked if each.txn_id not in said]:
+        said.update(await _ask_heuristics(connection, knowledge, habits_of(knowledge, since=since), rest, most))
+    answers = [
+        Answer(each, ranked, ranked.inputs.get("version"), threshold, assigned.get(each.txn_id))
+        for each, ranked in ((each, said[each.txn_id]) for each in asked)
+    ]
     if knowledge.category_set in deployed.challengers:
-        for each in asked:
-            _tell_challenger(answers[each.txn_id], knowledge)
-    return [answers[each.txn_id] for each in asked]
+        _tell_challenger(answers, knowledge)
+    # Nothing is waited for any more, so what is counted here is counted once.
+    for reason, count in fallbacks.items():
+        MODEL_FALLBACKS.labels(reason=reason).inc(count)
+    return answers
 
 
 def _assign(deployed: Deployed, knowledge: UserKnowledge, asked: Sequence[AskedTransaction]) -> dict[int, Assignment]:
@@ -144,10 +169,16 @@ def _by_model(
     return list(by_file.items())
 
 
-def _tell_challenger(answered: Answer, knowledge: UserKnowledge) -> None:
+def _tell_challenger(answers: Iterable[Answer], knowledge: UserKnowledge) -> None:
     """Keep what a model would have been told, where none was asked and a challenger will be, out of the request."""
-    if answered.version is None and not answered.ranked.by_rule:
-        answered.ranked.inputs["model"] = inputs_for_models(answered.asked, knowledge)
+    for each in answers:
+        if each.version is None and not each.ranked.by_rule:
+            try:
+                each.ranked.inputs["model"] = inputs_for_models(each.asked, knowledge)
+            except Exception as error:  # noqa: BLE001 -- whatever becomes of a challenger, people are answered
+                SHADOW_FAILED.inc()
+                # Not its words, which may hold what somebody bought.
+                logger.error("A challenger could not be told what it would be asked: %s", type(error).__name__)  # noqa: TRY400
 
 
 def _abstention(ranked: RankedCandidates, threshold: float) -> Abstention | None:
@@ -156,13 +187,27 @@ def _abstention(ranked: RankedCandidates, threshold: float) -> Abstention | None
     return "below_confidence" if ranked.candidates[0].confidence < threshold else None
 
 
+async def _ask_own_rules(
+    connection: psycopg.AsyncConnection[Any],
+    knowledge: UserKnowledge,
+    asked: Sequence[AskedTransaction],
+    most: int,
+    threshold: float,
+    since: float,
+) -> Ranked:
+    """Let the user's own rules decide what they are sure enough about."""
+    habits = habits_of(knowledge, since=since)
+    ruled = deciding_rules(asked, habits)
+    decided = [each for each in asked if each.txn_id in ruled]
+    ranked = await _ask_heuristics(connection, knowledge, habits, decided, most) if decided else {}
+    return {txn_id: each for txn_id, each in ranked.items() if _abstention(each, threshold) is None}
+
+
 async def _ask_model(
-    file: VersionFile | None, knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int
-) -> tuple[int, Ranked]:
-    """Let a version rank candidates; nothing where there is none that can."""
-    if not asked:
-        return 0, []
-    served = await _open(file)
+    file: VersionFile | None, knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int, since: float
+) -> Ranked | Fallback:
+    """Let a version rank candidates; where it cannot, say why not."""
+    served = _at_hand(file, since)
     if served == "none" and knowledge.category_set not in _without_champion:
         _without_champion.add(knowledge.category_set)
         whose = (
@@ -170,60 +215,51 @@ async def _ask_model(
         )
         logger.warning("%s has no champion; the heuristics answer", whose)
     if isinstance(served, str):
-        MODEL_FALLBACKS.labels(reason=served).inc(len(asked))
-        return 0, []
+        return served
     try:
         patience = PATIENCE_SECONDS + PATIENCE_SECONDS_EACH * len(asked)
-        ranked = await rank_by_model(asked, knowledge, served, most=most, patience=patience)
+        return _by_id(await rank_by_model(asked, knowledge, served, most=most, patience=patience))
     except TooSlow:
-        return _give_up(served, "slow", f"it took longer than {patience:.1f} seconds", len(asked))
+        SERVER.fail(served.version, "slow", f"it took longer than {patience:.1f} seconds")
+        return "slow"
     except Exception as error:  # noqa: BLE001 -- whatever is wrong with a model, people are answered
         # Not its words, which may hold what somebody bought.
-        return _give_up(served, "broken", type(error).__name__, len(asked))
-    return served.version, list(zip(asked, ranked, strict=True))
+        what = type(error).__name__
+        if not still_scores(served):
+            SERVER.fail(served.version, "broken", what)
+            return "broken"
+        # It is not for one transaction that it cannot take to turn a model off for everybody.
+        logger.error("The heuristics answer a request that model version %d fails on: %s", served.version, what)  # noqa: TRY400
+        return "failed"
 
 
-def _give_up(served: ServedModel, reason: Unavailable, why: str, count: int) -> tuple[int, Ranked]:
-    SERVER.fail(served.version, reason, why)
-    MODEL_FALLBACKS.labels(reason=reason).inc(count)
-    return 0, []
-
-
-async def _open(file: VersionFile | None) -> ServedModel | Unavailable:
+def _at_hand(file: VersionFile | None, since: float) -> ServedModel | Unavailable:
     if file is None:
         return "none"
     found = SERVER.at_hand(file)
-    if found == "loading":
-        # Whoever is not waited for is opened all the same, for the next one who asks.
-        with move_on_after(PATIENCE_SECONDS):
-            found = await run_sync(SERVER.open, file, abandon_on_cancel=True)
+    if found == "loading" and _waited_at.get(file.version, 0.0) < since:
+        raise WaitFirst(partial(_open, file))
     return found
 
 
-async def _habits(knowledge: UserKnowledge) -> Habits:
-    """Return how the user labels, reading it where it is not remembered or a hundredth of the labels have moved."""
-    habits = knowledge.habits
-    if habits is None or knowledge.has_moved_on:
-        habits = await run_sync(_read_habits, knowledge.user_id)
-        knowledge.remember(habits)
-    return habits
-
-
-def _read_habits(user_id: int) -> Habits:
-    with session_for_user(user_id) as session:
-        return read_habits(session, user_id)
+async def _open(file: VersionFile) -> None:
+    _waited_at[file.version] = time.monotonic()
+    # If nobody waits any longer it is opened all the same, for the next one who asks.
+    with move_on_after(PATIENCE_SECONDS):
+        await run_sync(SERVER.open, file, abandon_on_cancel=True)
 
 
 async def _ask_heuristics(
-    connection: psycopg.AsyncConnection[Any], knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int
+    connection: psycopg.AsyncConnection[Any],
+    knowledge: UserKnowledge,
+    habits: Habits,
+    asked: Sequence[AskedTransaction],
+    most: int,
 ) -> Ranked:
-    if not asked:
-        return []
-    habits = await _habits(knowledge)
-    strange = {
-        each.place.merchant.strip()
-        for each in asked
-        if each.place.merchant.strip() and not knowledge.memory.tallies_at(each.place, "merchant")
-    }
-    shared = await read_shared(connection, knowledge.user_id, sorted(strange)) if strange else {}
-    return list(zip(asked, rank_by_heuristics(asked, knowledge, habits, shared, most=most), strict=True))
+    strange = strange_merchants(asked, knowledge)
+    shared = await read_shared(connection, knowledge.user_id, strange) if strange else {}
+    return _by_id(rank_by_heuristics(asked, knowledge, habits, shared, most=most))
+
+
+def _by_id(ranked: Iterable[RankedCandidates]) -> Ranked:
+    return {each.txn_id: each for each in ranked}

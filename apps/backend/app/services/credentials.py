@@ -101,6 +101,13 @@ def recall(kind: CredentialKind, secret: str) -> Identity | None:
     return _identified.get((kind, _hash(secret)))
 
 
+def forget(credential_id: int | None) -> None:
+    """Recall a credential that has ended no longer: whoever shows it next is a stranger."""
+    ended = [key for key, identity in _identified.items() if identity.credential_id == credential_id]
+    for key in ended:
+        del _identified[key]
+
+
 async def sole_user() -> int | None:
     """Return the installation's user if it has exactly one. Demo data sets count where there is nobody else."""
     row = await ask_once(_ONLY_USER)

@@ -262,14 +262,29 @@ def _kept_evidence(level: RankedLabel) -> dict[str, Any]:
     return kept | {name: list(share) for name, share in level.levels.items()}
 
 
+def strange_merchants(asked: Sequence[AskedTransaction], knowledge: UserKnowledge) -> list[str]:
+    """List the merchants of transactions that the user has never labelled, of which other users are heard."""
+    strange = (each.place for each in asked if not knowledge.memory.tallies_at(each.place, "merchant"))
+    return sorted({place.merchant.strip() for place in strange} - {""})
+
+
 async def read_shared(
     connection: psycopg.AsyncConnection[Any], user_id: int, merchants: Sequence[str]
 ) -> dict[str, SharedCounts]:
     """Read what other users call some merchants, of the categories that this user has, under this user's names."""
     rows = await connection.execute(_SHARED, [user_id, list(merchants)])
+    return _shared_counts(await rows.fetchall())
+
+
+def read_shared_now(session: Session, user_id: int, merchants: Sequence[str]) -> dict[str, SharedCounts]:
+    """Read the same for a program that may wait."""
+    return _shared_counts(driver_connection(session).execute(_SHARED, [user_id, list(merchants)]).fetchall())
+
+
+def _shared_counts(rows: Sequence[tuple[Any, ...]]) -> dict[str, SharedCounts]:
     users: dict[str, dict[str, int]] = defaultdict(dict)
     totals = {}
-    for merchant, label, count, merchant_users in await rows.fetchall():
+    for merchant, label, count, merchant_users in rows:
         users[merchant][label] = int(count)
         totals[merchant] = int(merchant_users)
     return {merchant: SharedCounts(users[merchant], totals[merchant]) for merchant in users}

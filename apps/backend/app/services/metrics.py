@@ -26,7 +26,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 SOURCES: Final = ("rule", "model")
 ABSTENTIONS: Final = ("no_candidate", "below_confidence")
-FALLBACK_REASONS: Final = ("none", "broken", "loading", "slow")
+FALLBACK_REASONS: Final = ("none", "broken", "loading", "slow", "failed")
 LABEL_SOURCES: Final = ("human", "rule", "import")
 INGEST_OUTCOMES: Final = ("inserted", "duplicates", "rejected")
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other")

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from anyio import move_on_after
 from anyio.to_thread import run_sync
 
 from app.ml.hierarchical_prior import Share
@@ -15,6 +16,7 @@ from app.ml.reason_sentences import tell_candidates
 from app.ml.serving import FEW_ROWS, Candidate, RankedCandidates, best_names, kept_inputs, score_rows
 from app.services.heuristics import MEMORY_LEVELS
 from app.services.reasons import tell_counts
+from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,10 +64,7 @@ async def rank_by_model(
         evidence.append(model_evidence(each, knowledge, space))
         if number % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
-    began = time.perf_counter()
-    scores = await _score(served, asked, evidence, len(space.words))
-    if time.perf_counter() - began > patience:
-        raise TooSlow
+    scores = await _score(served, asked, evidence, len(space.words), patience)
     answers = []
     best = best_names(space, scores, knowledge.categories, most)
     for number, (each, counts, found) in enumerate(zip(asked, evidence, best, strict=True)):
@@ -100,12 +99,26 @@ def _kept(
 
 
 async def _score(
-    served: ServedModel, asked: Sequence[AskedTransaction], evidence: Sequence[Evidence], label_count: int
+    served: ServedModel,
+    asked: Sequence[AskedTransaction],
+    evidence: Sequence[Evidence],
+    label_count: int,
+    patience: float,
 ) -> Scores:
+    """Score; in a thread what takes longer than to tell one, and whatever a version is asked that may be slow."""
     places = [each.place for each in asked]
-    if len(asked) <= FEW_ROWS:
-        return score_rows(served, places, evidence, label_count)
-    return await run_sync(score_rows, served, places, evidence, label_count)
+    if len(asked) > FEW_ROWS or not SERVER.is_quick(served.version):
+        began = time.monotonic()
+        with move_on_after(patience):
+            scores = await run_sync(score_rows, served, places, evidence, label_count, abandon_on_cancel=True)
+            if len(asked) <= FEW_ROWS:
+                SERVER.note_time(served.version, time.monotonic() - began)
+            return scores
+        raise TooSlow
+    began = time.monotonic()
+    scores = score_rows(served, places, evidence, label_count)
+    SERVER.note_time(served.version, time.monotonic() - began)
+    return scores
 
 
 def _with_reasons(

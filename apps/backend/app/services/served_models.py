@@ -36,6 +36,8 @@ STOP_SECONDS: Final = 0.25  # how long a server that ends may wait for the threa
 MOST_MODELS: Final = 16
 # How long a model that failed is left alone.
 REST_SECONDS: Final = 60.0
+# What scores a few rows in less than this is quick.
+QUICK_SECONDS: Final = 0.05
 
 Unavailable = Literal["none", "broken", "loading", "slow"]
 
@@ -98,6 +100,7 @@ class ModelServer:
     _open: dict[int, ServedModel] = field(default_factory=dict)
     _asked_at: dict[int, float] = field(default_factory=dict)
     _failures: dict[int, _Failure] = field(default_factory=dict)
+    _quick: set[int] = field(default_factory=set)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _listener: threading.Thread | None = None
@@ -160,8 +163,11 @@ class ModelServer:
                 return self._open[file.version]
             try:
                 model = open_model(resolve_artefact(artefact_root(), file.artefact_name), file.sha256, file.version)
-            except (LedgermillError, MemoryError) as error:
+            except LedgermillError as error:
                 self.fail(file.version, "broken", str(error))
+                return "broken"
+            except Exception as error:  # noqa: BLE001 -- a file that is what was registered may still be nonsense
+                self.fail(file.version, "broken", f"its file cannot be read ({type(error).__name__}: {error})")
                 return "broken"
             self._failures.pop(file.version, None)
             self._open[file.version] = model
@@ -182,8 +188,20 @@ class ModelServer:
         self._asked_at[file.version] = now
         return model
 
+    def is_quick(self, version: int) -> bool:
+        """Tell whether a version was quick when it last scored; one that never did is not known to be."""
+        return version in self._quick
+
+    def note_time(self, version: int, seconds: float) -> None:
+        """Note how long a version took to score a few rows."""
+        if seconds < QUICK_SECONDS:
+            self._quick.add(version)
+        else:
+            self._quick.discard(version)
+
     def fail(self, version: int, reason: Unavailable, why: str) -> None:
         """Let a version answer nobody for a while."""
+        self._quick.discard(version)
         self._failures[version] = _Failure(reason, time.monotonic() + REST_SECONDS)
         logger.error(
             "Model version %d answers nobody for %d seconds, the heuristics do: %s", version, REST_SECONDS, why
@@ -202,6 +220,10 @@ class ModelServer:
             except psycopg.Error as error:
                 logger.warning("What is deployed cannot be looked up, so it stays as it was: %s", error)
                 connection.close()
+                self._stopping.wait(RECONNECT_SECONDS)
+            except Exception:
+                # Whatever it is, the next promotion must be followed.
+                logger.exception("What is deployed cannot be followed, so it stays as it was")
                 self._stopping.wait(RECONNECT_SECONDS)
         connection.close()
 

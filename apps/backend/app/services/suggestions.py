@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from app.errors import InvalidInput
 from app.ml.hierarchical_prior import OWN_THRESHOLD
-from app.request_pool import close_request_pool, prepare, request_transaction
+from app.request_pool import WaitFirst, close_request_pool, prepare, request_transaction
 from app.services.answering import Answer, answer
 from app.services.heuristics import MOST_CANDIDATES
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
+from app.services.remembered_users import look_at, read_asked
 from app.services.served_models import SERVER
-from app.services.user_knowledge import look_at, read_asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from app.request_pool import RequestTransaction
     from app.services.answering import Abstention, Mode, Source
     from app.services.experiment_assignment import Assignment
+    from app.services.remembered_users import Look
 
 MOST_TRANSACTIONS: Final = 1000
 DEFAULT_CANDIDATES: Final = 3
@@ -104,15 +105,15 @@ async def suggest(
         psycopg.OperationalError: The database does not answer.
     """
     _check(txn_ids, top_k, min_confidence)
-    started = time.perf_counter()
-    async with request_transaction(user_id, look_at(user_id, txn_ids, credential_id)) as transaction:
-        knowledge, asked = await read_asked(transaction, user_id, txn_ids)
-        threshold = OWN_THRESHOLD if knowledge.min_confidence is None else knowledge.min_confidence
-        if min_confidence is not None:
-            threshold = min_confidence
-        answers = await answer(transaction.connection, knowledge, asked, mode=mode, most=top_k, threshold=threshold)
-        event_ids = await _log(transaction, user_id, answers, mode)
-    _count(answers, time.perf_counter() - started)
+    since = time.monotonic()
+    while True:
+        look = look_at(user_id, txn_ids, credential_id)
+        try:
+            answers, event_ids = await _suggest(look, mode=mode, most=top_k, min_confidence=min_confidence, since=since)
+            break
+        except WaitFirst as missing:
+            await missing.wait()
+    _count(answers, time.monotonic() - since)
     suggestions = tuple(
         Suggestion(
             txn_id=each.asked.txn_id,
@@ -124,8 +125,23 @@ async def suggest(
         )
         for each, event_id in zip(answers, event_ids, strict=True)
     )
-    found = {each.txn_id for each in asked}
+    found = {each.txn_id for each in suggestions}
     return Suggestions(suggestions, tuple(txn_id for txn_id in dict.fromkeys(txn_ids) if txn_id not in found))
+
+
+async def _suggest(
+    look: Look, *, mode: Mode, most: int, min_confidence: float | None, since: float
+) -> tuple[list[Answer], list[int]]:
+    """Answer in one transaction, which holds for all that is read and written; return the events' ids, too."""
+    async with request_transaction(look.user_id, look.query) as transaction:
+        knowledge, asked = await read_asked(transaction, look, since=since)
+        threshold = OWN_THRESHOLD if knowledge.min_confidence is None else knowledge.min_confidence
+        if min_confidence is not None:
+            threshold = min_confidence
+        answers = await answer(
+            transaction.connection, knowledge, asked, mode=mode, most=most, threshold=threshold, since=since
+        )
+        return answers, await _log(transaction, look.user_id, answers, mode)
 
 
 def suggest_now(user_id: int, txn_ids: Sequence[int], **options: Any) -> Suggestions:

@@ -1,51 +1,34 @@
-"""What a server remembers of a user, so that a suggestion takes no pass over their labels; and how it stays true.
+"""What is known of a user that a suggestion takes: their labels, counted by place, and what these are called today.
 
-Every request asks in one query for the transactions it is about, for the state of what is remembered, and for the label
-events since the last look: those that were written by a database transaction which was not over then. The number of
-such a one is at least the lowest of those that were running, so no label is missed, however long its transaction takes.
-Labels are moved one by one; where an import, a rename or a setting has changed something else, all is read anew.
-
-One event loop at a time uses it. A process keeps the users whom it saw last.
+Read once it takes a pass over all of their labels; `remembered_users` keeps it, and keeps it true.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
+import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+import numpy as np
 import polars as pl
-from anyio.to_thread import run_sync
 
 from app.config import get_settings
 from app.db import driver_connection, read_frame, session_for_user
-from app.errors import NotFound, NotSignedIn
+from app.errors import NotFound
 from app.ml.builtin_knowledge import builtin_categories
 from app.ml.evidence import Place, day_numbers, place_columns
 from app.ml.label_memory import GivenLabel, LabelMemory
 from app.ml.serving import LabelSpace, ServedModel, label_space
-from app.request_pool import prepare
-from app.services.asked_transactions import ASKED_COLUMNS, AskedTransaction, described
 from app.services.categories import category_names, shown_names
-from app.services.credentials import IS_LIVE, NO_SUCH_CREDENTIAL
 from app.services.learnt_cache import TOLERATED_GROWTH
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
 
-    import psycopg
-
-    from app.request_pool import RequestTransaction
     from app.services.heuristics import Habits
 
-# Labels of some hundred bytes each, over all users that a process keeps.
-MOST_LABELS: Final = 300_000
-# Of more than so many labels that have moved, one by one takes longer than all anew.
-MOST_MOVED: Final = 1_000
-
-_LABEL_SCHEMA: Final = pl.Schema(
+LABEL_SCHEMA: Final = pl.Schema(
     {
         "txn_id": pl.Int64(),
         "user_id": pl.Int64(),
@@ -62,7 +45,7 @@ _LABEL_SCHEMA: Final = pl.Schema(
 )
 
 # What a model may learn from is what it counts: the same rows as in the training set.
-_LABELS: Final = """
+LABELS: Final = """
     SELECT
         transactions.id, transactions.user_id, transactions.date, transactions.amount, transactions.account,
         ml_features.merchant, ml_features.norm_desc, ml_features.mcc, ml_features.channel,
@@ -73,30 +56,26 @@ _LABELS: Final = """
     WHERE transactions.user_id = %(user_id)s AND transactions.deleted_at IS NULL AND transactions.amount <> 0
         AND trim(ml_features.merchant) <> '' AND trim(transaction_labels.label) <> ''
 """
+"""What a user has labelled, for `given_labels`; more conditions may follow."""
 
-_STATE_COLUMNS: Final = """
+STATE_COLUMNS: Final = """
     users.created_at, users.min_confidence, users.own_categories, users.is_demo,
     (SELECT written_in FROM knowledge_revisions WHERE user_id = users.id)
 """
-_BASIS: Final = prepare(
-    "suggestion_basis",
-    ("bigint", "bigint[]", "bigint", "bigint"),
-    f"""
+"""A `UserState`, of a row of users."""
+
+# Whatever commits from here on is an event that is not among these, written by a transaction not below this number.
+_HORIZON: Final = b"""
     SELECT
-        {IS_LIVE.format(credential_id="$4")},
         pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
-        ARRAY(SELECT id FROM label_events WHERE user_id = users.id AND written_in >= $3),
-        {_STATE_COLUMNS},
-        {ASKED_COLUMNS}
-    FROM users
-    LEFT JOIN transactions
-        ON transactions.id = ANY($2) AND transactions.user_id = users.id AND transactions.deleted_at IS NULL
-    LEFT JOIN ml_features ON ml_features.txn_id = transactions.id
-    WHERE users.id = $1
-    """,  # noqa: S608 -- the parts are constants
-)
-# No database transaction has a number as high as this.
-_FAR_AHEAD: Final = 2**62
+        ARRAY(
+            SELECT id FROM label_events
+            WHERE user_id = %s AND written_in >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+        )
+"""
+
+
+_SECONDS_OF_A_DAY: Final = 86_400
 
 
 class UserState(NamedTuple):
@@ -113,11 +92,7 @@ class UserState(NamedTuple):
     revision: int | None
 
 
-_STATE: Final = slice(3, 3 + len(UserState._fields))
-_TRANSACTION: Final = slice(_STATE.stop, None)
-
-
-@dataclass
+@dataclass(eq=False)
 class UserKnowledge:
     """What is remembered of a user.
 
@@ -125,25 +100,30 @@ class UserKnowledge:
         state: Another one is another knowledge.
         horizon: Label events of database transactions from this number on may not be in it yet.
         seen: Those of them that are.
+        read_at: When that was read, by the monotonic clock: a request that began earlier need not read it again.
         category_set: The user, if their categories are their own; None for the shared set.
         memory: Their labels, under the words that were given.
         shown: The name that a word is shown under, of words that are shown under another.
         categories: The names that the user has.
         has_rules: Whether they ever had a rule.
-        habits: How they label and their rules, once somebody asked; see `remember`.
+        moved: Labels that have moved since the habits were read.
+        habits: How they label and their rules, once somebody asked; see `remembered_users`.
+        habits_read_at: When that was read.
     """
 
     user_id: int
     state: UserState
     horizon: int
     seen: frozenset[int]
+    read_at: float
     category_set: int | None
     memory: LabelMemory
     shown: Mapping[str, str]
     categories: frozenset[str]
     has_rules: bool
     habits: Habits | None = None
-    _moved: int = 0
+    habits_read_at: float = 0.0
+    moved: int = 0
     _spaces: dict[int | None, tuple[int, LabelSpace]] = field(default_factory=dict)
 
     @property
@@ -154,15 +134,7 @@ class UserKnowledge:
     @property
     def has_moved_on(self) -> bool:
         """Whether so many labels have moved since the habits were read that they hold no longer."""
-        return self._moved > len(self.memory.given) * TOLERATED_GROWTH
-
-    def count_moved(self, labels: int) -> None:
-        """Note that labels have moved."""
-        self._moved += labels
-
-    def remember(self, habits: Habits) -> None:
-        """Keep how the user labels."""
-        self.habits, self._moved = habits, 0
+        return self.moved > len(self.memory.given) * TOLERATED_GROWTH
 
     def space_of(self, served: ServedModel) -> LabelSpace:
         """Say what the user can be told by a model."""
@@ -181,130 +153,53 @@ class UserKnowledge:
         return kept[1]
 
 
-_known: OrderedDict[int, UserKnowledge] = OrderedDict()
-_readings: dict[tuple[int, UserState], asyncio.Future[UserKnowledge]] = {}
-
-
-def look_at(user_id: int, txn_ids: Sequence[int], credential_id: int | None) -> bytes:
-    """Write the query for some transactions of a user and what of the user's knowledge may have changed."""
-    known = _known.get(user_id)
-    return _BASIS.call(user_id, list(txn_ids), known.horizon if known else _FAR_AHEAD, credential_id)
-
-
-async def read_asked(
-    transaction: RequestTransaction, user_id: int, txn_ids: Sequence[int]
-) -> tuple[UserKnowledge, list[AskedTransaction]]:
-    """Read transactions of a user and what is known of the user now.
+def read_knowledge(user_id: int, state: UserState | None = None) -> UserKnowledge:
+    """Read everything that is known of a user now.
 
     Args:
-        transaction: Of the user's, begun with `look_at`.
         user_id: Who.
-        txn_ids: Which; those that the user does not have, or has deleted, are passed over.
-
-    Returns:
-        The knowledge, and a transaction for each id, the first mention counting.
-
-    Raises:
-        NotFound: The user is gone.
-        NotSignedIn: The credential that the request shows has ended.
-    """
-    known, rows = _known.get(user_id), transaction.first
-    if not rows:
-        _known.pop(user_id, None)
-        raise NotFound("There is no such user any more.")
-    is_live, horizon, events = rows[0][: _STATE.start]
-    if not is_live:
-        raise NotSignedIn(NO_SUCH_CREDENTIAL)
-    state = UserState(*rows[0][_STATE])
-    if known is None or known.state != state or len(events) > MOST_MOVED:
-        known = await _read_once(user_id, state)
-    else:
-        await _move_labels(transaction.connection, known, horizon, frozenset(events))
-    _known.move_to_end(user_id)
-    asked = described(user_id, [row[_TRANSACTION] for row in rows if row[_TRANSACTION][0] is not None])
-    return known, [asked[txn_id] for txn_id in dict.fromkeys(txn_ids) if txn_id in asked]
-
-
-def read_knowledge(user_id: int) -> UserKnowledge:
-    """Read what is known of a user now, for a program that does not remember it.
+        state: Found before. What happens meanwhile is after the horizon, or another state the next time.
 
     Raises:
         NotFound: There is no such user.
     """
-    with session_for_user(user_id) as session:
-        query = f"SELECT {_STATE_COLUMNS} FROM users WHERE users.id = %s"  # noqa: S608 -- the columns are a constant
-        row = driver_connection(session).execute(query.encode(), [user_id]).fetchone()
-    if row is None:
-        raise NotFound("There is no such user.")
-    return _read_all(user_id, UserState(*row))
-
-
-async def _move_labels(
-    connection: psycopg.AsyncConnection[Any], known: UserKnowledge, horizon: int, events: frozenset[int]
-) -> None:
-    """Bring labels that have moved since the last look up to date."""
-    labels: pl.DataFrame | None = None
-    moved: list[int] = []
-    if not events <= known.seen:
-        query = "SELECT DISTINCT txn_id FROM label_events WHERE id = ANY(%s)"
-        moved = [row[0] async for row in await connection.execute(query, [sorted(events - known.seen)])]
-        rows = await connection.execute(
-            (_LABELS + " AND transactions.id = ANY(%(moved)s)").encode(), {"user_id": known.user_id, "moved": moved}
-        )
-        labels = pl.DataFrame(await rows.fetchall(), schema=_LABEL_SCHEMA, orient="row")
-    # Of two requests at once, one that looked earlier may come later: what it found is in the knowledge already.
-    if horizon < known.horizon:
-        return
-    if labels is not None:
-        given = _given(labels)
-        for txn_id in moved:
-            if txn_id in given:
-                known.memory.put(txn_id, given[txn_id])
-            else:
-                known.memory.remove(txn_id)
-        known.count_moved(len(moved))
-    known.horizon, known.seen = horizon, events
-
-
-async def _read_once(user_id: int, state: UserState) -> UserKnowledge:
-    """Read everything anew; requests that come together wait for one reading."""
-    key = (user_id, state)
-    reading = _readings.get(key)
-    if reading is None:
-        reading = _readings[key] = asyncio.ensure_future(run_sync(_read_all, user_id, state))
-        reading.add_done_callback(lambda _: _readings.pop(key, None))
-    # Whoever gives up waiting does not end it for the others.
-    known = await asyncio.shield(reading)
-    _keep(known)
-    return known
-
-
-def _read_all(user_id: int, state: UserState) -> UserKnowledge:
-    """Read everything anew. What happens meanwhile is after the horizon, and another state is seen the next time."""
+    read_at = time.monotonic()
     with session_for_user(user_id) as session:
         connection = driver_connection(session)
-        look = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-        ((horizon,),) = connection.execute(look).fetchall()
-        labels = read_frame(connection, _LABELS, _LABEL_SCHEMA, {"user_id": user_id})
-        ((has_rules,),) = connection.execute(
-            "SELECT EXISTS (SELECT FROM rules WHERE user_id = %s)", [user_id]
-        ).fetchall()
+        if state is None:
+            query = f"SELECT {STATE_COLUMNS} FROM users WHERE users.id = %s"  # noqa: S608 -- the columns are a constant
+            row = connection.execute(query.encode(), [user_id]).fetchone()
+            if row is None:
+                raise NotFound("There is no such user.")
+            state = UserState(*row)
+        ((horizon, seen),) = connection.execute(_HORIZON, [user_id]).fetchall()
+        labels = read_frame(connection, LABELS, LABEL_SCHEMA, {"user_id": user_id})
+        had_rules = connection.execute("SELECT EXISTS (SELECT FROM rules WHERE user_id = %s)", [user_id])
+        ((has_rules,),) = had_rules.fetchall()
         return UserKnowledge(
             user_id=user_id,
             state=state,
             horizon=horizon,
-            seen=frozenset(),
+            seen=frozenset(seen),
+            read_at=read_at,
             category_set=user_id if state.own_categories or state.is_demo else None,
-            memory=LabelMemory(_given(labels), get_settings().label_weights.by_source()),
+            memory=LabelMemory(given_labels(labels), get_settings().label_weights.by_source()),
             shown=shown_names(session, user_id),
             categories=frozenset(category_names(session, user_id)),
             has_rules=has_rules,
         )
 
 
-def _given(labels: pl.DataFrame) -> dict[int, GivenLabel]:
+def given_labels(labels: pl.DataFrame) -> dict[int, GivenLabel]:
+    """Say where each label was given, by transaction.
+
+    Args:
+        labels: LABEL_SCHEMA.
+    """
     places = place_columns(labels.with_columns(builtin_categories(labels).alias("builtin")))
-    days = day_numbers(labels["date"]).tolist()
+    # A label with a date that is still to come, a slip of the pen most often, is as good as one of today; it is not for
+    # that one to make all others old.
+    days = np.minimum(day_numbers(labels["date"]), _tomorrow()).tolist()
     # Equal places are one object.
     one: dict[Place, Place] = {}
     return {
@@ -315,7 +210,6 @@ def _given(labels: pl.DataFrame) -> dict[int, GivenLabel]:
     }
 
 
-def _keep(known: UserKnowledge) -> None:
-    _known[known.user_id] = known
-    while len(_known) > 1 and sum(len(each.memory.given) for each in _known.values()) > MOST_LABELS:
-        _known.popitem(last=False)
+def _tomorrow() -> int:
+    """Number the day that may be today somewhere, as `day_numbers` does."""
+    return int(time.time() // _SECONDS_OF_A_DAY) + 1

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 from prometheus_client import REGISTRY
+from small_model import small_model
+from sqlalchemy import text
 
+from app.config import get_settings
 from app.db import database_url, session_for_jobs, session_for_user
-from app.ml.serving import FEW_ROWS
+from app.ml.artefact import encode_artefact
+from app.ml.category_model import model_to_artefact
+from app.ml.registry import TrainingRecord, log_training
+from app.ml.serving import FEW_ROWS, score_rows
 from app.ml.tracking import artefact_root
-from app.services import answering, deployments, served_models
+from app.request_pool import close_request_pool
+from app.services import answering, deployments, model_answers, served_models
 from app.services.categories import rename_or_merge
 from app.services.credentials import new_token, revoke_token
 from app.services.labels import remove_labels, write_labels
+from app.services.model_versions import add_version
 from app.services.replay import replay_suggestions
 from app.services.rules import RuleDraft, add_rule
-from app.services.served_models import SERVER
-from app.services.suggestions import Suggestion, suggest_now
+from app.services.served_models import SERVER, ModelServer
+from app.services.suggestions import Suggestion, suggest, suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from fastapi.testclient import TestClient
 
-    from app.services.served_models import ModelServer
+    from app.ml.evidence import Place
+    from app.ml.serving import ServedModel
     from tests.integration.conftest import Ledger
 
 LONG_AGO = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -266,14 +277,35 @@ def test_a_champion_that_fails_is_answered_for_and_left_alone(
         asked.append(1)
         raise MemoryError("ALDI 0077 YORK")
 
+    SERVER.look_once()
     monkeypatch.setattr("app.services.model_answers.score_rows", fail)
+    monkeypatch.setattr("app.ml.serving.score_rows", fail)
     before = fallbacks("broken")
     made = suggest_now(labelled.user_id, ids).suggestions
     assert {each.source for each in made} == {"rule"}
     assert fallbacks("broken") == before + len(ids)
     assert "ALDI" not in caplog.text
     assert suggest_now(labelled.user_id, ids).suggestions[0].source == "rule"
-    assert len(asked) == 1
+    assert len(asked) == 2  # the second to see whether it was for the transactions
+
+
+def test_a_champion_that_fails_on_one_transaction_answers_the_others(
+    labelled: Ledger, champion: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd, new = labelled.add("2025-02-01,ALDI 0041 LEEDS,-9.00,card,", "2025-02-02,ALDI 0077 YORK,-9.00,card,")
+
+    def fail_on_one(served: ServedModel, places: Sequence[Place], *rest: Any) -> Any:
+        if any("leeds" in place.norm_desc for place in places):
+            raise ZeroDivisionError("ALDI 0041 LEEDS")
+        return score_rows(served, places, *rest)
+
+    monkeypatch.setattr("app.services.model_answers.score_rows", fail_on_one)
+    before = fallbacks("failed"), fallbacks("broken")
+    assert suggested(labelled, odd).source == "rule"
+    assert suggested(labelled, new).model_version == str(champion)
+    assert (fallbacks("failed"), fallbacks("broken")) == (before[0] + 1, before[1])
+    assert f"model version {champion} fails on: ZeroDivisionError" in caplog.text
+    assert "ALDI" not in caplog.text
 
 
 def test_a_champion_that_is_slow_is_answered_for_and_left_alone_for_a_while(
@@ -281,13 +313,137 @@ def test_a_champion_that_is_slow_is_answered_for_and_left_alone_for_a_while(
 ) -> None:
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
     before = fallbacks("slow")
+    monkeypatch.setattr(answering, "PATIENCE_SECONDS", 0.2)
     with monkeypatch.context() as patch:
-        patch.setattr(answering, "PATIENCE_SECONDS", -1.0)
+        patch.setattr(model_answers, "score_rows", sleeping(0.5))
+        began = time.perf_counter()
         assert suggested(labelled, new).source == "rule"
+        assert time.perf_counter() - began < 0.45
     assert suggested(labelled, new).source == "rule"
     assert fallbacks("slow") == before + 2
     monkeypatch.setattr(time, "monotonic", lambda: time.perf_counter() + 1e6)
     assert suggested(labelled, new).model_version == str(champion)
+
+
+def test_a_champion_that_becomes_slow_holds_others_up_once(
+    labelled: Ledger, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was quick is asked without a thread; one that was not, in one, so that others are answered."""
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    monkeypatch.setattr(answering, "PATIENCE_SECONDS", 5.0)
+    SERVER.look_once()
+
+    async def longest_hold_up() -> float:
+        pause = 0.0
+
+        async def watch() -> None:
+            nonlocal pause
+            while True:
+                began = time.perf_counter()
+                await asyncio.sleep(0.005)
+                pause = max(pause, time.perf_counter() - began)
+
+        watching = asyncio.ensure_future(watch())
+        (made,) = (await suggest(labelled.user_id, [new])).suggestions
+        watching.cancel()
+        assert made.model_version == str(champion)
+        return pause
+
+    async def work() -> list[float]:
+        await suggest(labelled.user_id, [new])
+        assert SERVER.is_quick(champion)
+        with monkeypatch.context() as patch:
+            patch.setattr(model_answers, "score_rows", sleeping(0.4))
+            slow = [await longest_hold_up() for _ in range(2)]
+        assert not SERVER.is_quick(champion)
+        await suggest(labelled.user_id, [new])
+        assert SERVER.is_quick(champion)
+        await close_request_pool()
+        return slow
+
+    first, second = asyncio.run(work())
+    assert first > 0.35
+    assert second < 0.3
+
+
+def sleeping(seconds: float) -> Callable[..., Any]:
+
+    def score_slowly(*args: Any) -> Any:
+        time.sleep(seconds)
+        return score_rows(*args)
+
+    return score_slowly
+
+
+@pytest.mark.parametrize("array", ["wording.idf", "wording.alone_bias"])
+def test_a_file_that_is_nonsense_though_it_is_what_was_registered_stops_nobody(
+    labelled: Ledger, champion: int, array: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    bad = register_without(labelled, array)
+    with session_for_jobs() as session:
+        # As by a program that does not try it first.
+        session.execute(
+            text("""
+                INSERT INTO model_deployments (user_id, role, action, version, actor, reason)
+                VALUES (:user_id, 'champion', 'promote', :version, 'a test', 'to see')
+            """),
+            {"user_id": labelled.user_id, "version": bad},
+        )
+    server = ModelServer()
+    server.start()
+    try:
+        assert f"Model version {bad} answers nobody" in caplog.text
+        assert suggested(labelled, new).source == "rule"
+        promote(labelled, champion)
+        wait_for(server, labelled, champion, 2)
+    finally:
+        server.stop()
+
+
+def register_without(ledger: Ledger, array: str) -> int:
+    """Register a version whose file lacks an array."""
+    arrays, header = model_to_artefact(small_model())
+    artefact = encode_artefact({name: values for name, values in arrays.items() if name != array}, header)
+    with session_for_jobs() as session:
+        run_id: int = session.execute(
+            text("""
+                INSERT INTO ml_training_runs (status, user_id, seed, accuracy, f1_macro, as_of, metrics)
+                VALUES ('succeeded', :user_id, 7, 0.9, 0.8, now(), '{}') RETURNING run_id
+            """),
+            {"user_id": ledger.user_id},
+        ).scalar_one()
+        made = log_training(TrainingRecord(ledger.user_id, "d" * 64, {"seed": 7}, {"accuracy": 0.9}, artefact))
+        add_version(session, ledger.user_id, run_id, made)
+    return made.version
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_challenger_will_be_told_changes_no_answer(
+    labelled: Ledger,
+    champion: int,
+    train_version: Callable[[Ledger], int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    fails: bool,
+) -> None:
+    assert champion
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    alone = suggested(labelled, new, mode="heuristic")
+    second = train_version(labelled)
+    with session_for_jobs() as session:
+        deployments.challenge(session, labelled.user_id, second, **BECAUSE)
+
+    def fail(*_: object) -> None:
+        raise OverflowError("ALDI 0077 YORK")
+
+    if fails:
+        monkeypatch.setattr("app.services.answering.inputs_for_models", fail)
+    beside = suggested(labelled, new, mode="heuristic")
+    assert replace(beside, event_id=0) == replace(alone, event_id=0)
+    assert ("could not be told" in caplog.text) is fails
+    assert "ALDI" not in caplog.text
 
 
 # --- following what is deployed --------------------------------------------------------------------------------------
@@ -411,6 +567,29 @@ def test_a_token_that_ends_is_refused_at_once_by_a_process_that_knows_it(
     assert ask(1) == 401
     count = admin_connection.execute("SELECT count(*) FROM suggestion_events").fetchone()
     assert count == (4,)
+
+
+def test_a_token_that_ended_does_not_spend_its_owner_s_allowance(
+    labelled: Ledger, champion: int, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert champion
+    monkeypatch.setenv("LM_RATE_LIMIT_PER_MINUTE", "20")
+    get_settings.cache_clear()
+    (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    with session_for_user(labelled.user_id) as session:
+        leaked, good = (new_token(session, labelled.user_id, name=name, scope="write") for name in ("one", "another"))
+
+    def ask(secret: str) -> int:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return client.post("/suggestions", json={"txn_ids": [new]}, headers=headers).status_code
+
+    assert [ask(leaked.secret), ask(good.secret)] == [200, 200]
+    with session_for_user(labelled.user_id) as session:
+        revoke_token(session, leaked.token.id)
+    refused = {ask(leaked.secret) for _ in range(25)}
+    assert refused == {401, 429}
+    assert ask(good.secret) == 200
+    get_settings.cache_clear()
 
 
 # --- replay ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ LABELS = ("Fuel", "Groceries", "Household")
 ROWS = st.fixed_dictionaries(
     {
         "account": st.sampled_from(["card", "joint", None]),
-        "date": st.dates(dt.date(2023, 1, 1), dt.date(2025, 6, 1)),
+        "date": st.dates(dt.date(2023, 1, 1), dt.date(2025, 6, 1)) | st.dates(dt.date(1900, 1, 1), dt.date(2027, 1, 1)),
         "amount": st.sampled_from([Decimal("-3.50"), Decimal("-41.00"), Decimal("2000.00"), Decimal("-0.01")]),
         "merchant": st.sampled_from(["aldi", "shell", "", None]),
         "norm_desc": st.sampled_from(["aldi leeds", "aldi", "shell york", ""]),
@@ -117,3 +117,14 @@ def test_one_place_is_named_like_a_frame_s(row: dict[str, Any]) -> None:
     (named,) = [Place(*values) for values in places_of(frame_of([row])).iter_rows()]
     given_place = place_of(1, row["account"], row["merchant"], row["norm_desc"], named.builtin or None, row["amount"])
     assert given_place == named
+
+
+def test_what_old_labels_count_is_there_again_once_later_ones_have_gone() -> None:
+    place = place_of(1, "card", "aldi", "aldi leeds", None, Decimal(-3))
+    old = {number: GivenLabel(place, 9_000 + number, "Groceries", "human") for number in range(3)}
+    memory = LabelMemory(old | {9: GivenLabel(place, 20_000, "Groceries", "human")}, SAMPLE_WEIGHTS)
+    memory.remove(9)
+    as_of = memory.as_of(0)
+    left, anew = memory.evidence_at(place, as_of), LabelMemory(old, SAMPLE_WEIGHTS).evidence_at(place, as_of)
+    assert counts(left, memory.words) == pytest.approx(counts(anew, ["Groceries"]))
+    assert anew.count.min() > 0

@@ -1,0 +1,340 @@
+"""What a process remembers of users is what reading all anew would give, whatever happens at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from app.db import database_url, session_for_jobs, session_for_user
+from app.request_pool import (
+    MOST_CONNECTIONS,
+    RequestTransaction,
+    WaitFirst,
+    close_request_pool,
+    request_pool,
+    request_transaction,
+)
+from app.services import deployments, remembered_users
+from app.services.heuristics import Habits, read_habits
+from app.services.labels import remove_labels, write_labels
+from app.services.remembered_users import look_at, read_asked
+from app.services.served_models import SERVER
+from app.services.suggestions import suggest
+from app.services.user_knowledge import UserKnowledge, UserState, read_knowledge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from sqlalchemy.orm import Session
+
+    from app.request_pool import Connection, Cursor
+    from app.services.suggestions import Suggestions
+    from tests.integration.conftest import Ledger
+
+BECAUSE = {"actor": "a test", "reason": "to see"}
+SHOPS = ("2025-02-01,NEW SHOP,-3.50,card,", "2025-02-02,NEW SHOP,-3.50,card,")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    remembered_users.KNOWN.clear()
+    yield
+    SERVER.__init__()  # type: ignore[misc]
+
+
+@pytest.fixture
+def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
+    """A model of the ledger that answers for it."""
+    version = train_version(labelled)
+    with session_for_jobs() as session:
+        deployments.promote(session, labelled.user_id, version, **BECAUSE)
+    return version
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The users that were read, each time that one was; it takes half a second, as of a large ledger."""
+    seen: list[int] = []
+
+    def read_slowly(user_id: int, state: UserState) -> UserKnowledge:
+        seen.append(user_id)
+        known = read_knowledge(user_id, state)
+        time.sleep(0.5)
+        return known
+
+    monkeypatch.setattr(remembered_users, "read_knowledge", read_slowly)
+    return seen
+
+
+def in_one_process(work: Coroutine[None, None, None]) -> None:
+    async def run() -> None:
+        try:
+            await work
+        finally:
+            await close_request_pool()
+
+    SERVER.look_once()
+    asyncio.run(run())
+
+
+async def label(ledger: Ledger, *txn_ids: int, category: str = "Household") -> None:
+    def write() -> None:
+        with session_for_user(ledger.user_id) as session:
+            write_labels(session, dict.fromkeys(txn_ids, category), source="human")
+
+    await asyncio.to_thread(write)
+
+
+async def take_back(ledger: Ledger, txn_id: int) -> None:
+    def remove() -> None:
+        with session_for_user(ledger.user_id) as session:
+            remove_labels(session, [txn_id])
+
+    await asyncio.to_thread(remove)
+
+
+def ask(ledger: Ledger, txn_id: int) -> Coroutine[None, None, Suggestions]:
+    return suggest(ledger.user_id, [txn_id], min_confidence=0.0)
+
+
+def confidences(made: Suggestions) -> dict[str, float]:
+    return {each.label: each.confidence for each in made.suggestions[0].candidates}
+
+
+async def read_anew(ledger: Ledger, txn_id: int) -> dict[str, float]:
+    remembered_users.KNOWN.clear()
+    return confidences(await ask(ledger, txn_id))
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_label_is_not_missed_by_who_looked_before_anything_was_remembered(labelled: Ledger) -> None:
+    first, asked = labelled.add(*SHOPS)
+
+    async def work() -> None:
+        early = look_at(labelled.user_id, [asked], None)
+        await ask(labelled, asked)
+        await label(labelled, first)
+        with pytest.raises(WaitFirst):
+            async with request_transaction(labelled.user_id, early.query) as transaction:
+                await read_asked(transaction, early, since=time.monotonic())
+        remembered = confidences(await ask(labelled, asked))
+        assert next(iter(remembered)) == "Household"
+        assert remembered == await read_anew(labelled, asked)
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_label_written_while_all_is_read_counts_for_who_asks_then(labelled: Ledger, readings: list[int]) -> None:
+    first, asked = labelled.add(*SHOPS)
+
+    async def work() -> None:
+        early = asyncio.ensure_future(ask(labelled, asked))
+        await asyncio.sleep(0.2)
+        await label(labelled, first)
+        late = confidences(await ask(labelled, asked))
+        await early
+        assert readings == [labelled.user_id]
+        assert next(iter(late)) == "Household"
+        assert late == confidences(await ask(labelled, asked)) == await read_anew(labelled, asked)
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_many_at_once_read_once_and_keep_no_connection_waiting(
+    labelled: Ledger, ledger_of: Callable[[str], Ledger], readings: list[int]
+) -> None:
+    first, asked = labelled.add(*SHOPS)
+    other = ledger_of("other")
+    (theirs,) = other.add("2025-01-01,ALDI,-1.50,card,Groceries")
+
+    async def work() -> None:
+        together = [asyncio.ensure_future(ask(labelled, asked)) for _ in range(3 * MOST_CONNECTIONS)]
+        await asyncio.sleep(0.25)
+        assert (await request_pool()).get_stats()["requests_waiting"] == 0
+        await asyncio.wait_for(ask(other, theirs), 5)
+        await label(labelled, first)
+        assert {len(made.suggestions) for made in await asyncio.gather(*together)} == {1}
+        assert sorted(readings) == sorted([labelled.user_id, other.user_id])
+        assert confidences(await ask(labelled, asked)) == await read_anew(labelled, asked)
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_answers_at_once_see_every_label_however_they_overtake_each_other(labelled: Ledger) -> None:
+    *shops, asked = labelled.add(*[f"2025-02-{day:02},NEW SHOP,-3.50,card," for day in range(1, 28)])
+
+    async def work() -> None:
+        await ask(labelled, asked)
+        for number, shop in enumerate(shops):
+            category = ("Household", "Fuel", "Groceries")[number % 3]
+            await asyncio.gather(label(labelled, shop, category=category), *[ask(labelled, asked) for _ in range(5)])
+        assert confidences(await ask(labelled, asked)) == pytest.approx(await read_anew(labelled, asked), abs=1.1e-4)
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_process_that_has_no_room_for_two_users_answers_both(
+    labelled: Ledger, ledger_of: Callable[[str], Ledger], monkeypatch: pytest.MonkeyPatch, readings: list[int]
+) -> None:
+    other = ledger_of("other")
+    theirs, *_ = other.add(*[f"2025-01-{day:02},ALDI,-{day}.50,card,Groceries" for day in range(1, 20)])
+    (mine,) = labelled.add("2025-02-01,NEW SHOP,-3.50,card,")
+    monkeypatch.setattr(remembered_users, "MOST_LABELS", 20)
+
+    async def work() -> None:
+        for _ in range(2):
+            both = await asyncio.gather(ask(labelled, mine), ask(other, theirs))
+            assert [len(made.suggestions) for made in both] == [1, 1]
+            assert len(remembered_users.KNOWN) == 1
+
+    in_one_process(work())
+    assert len(readings) >= 3
+
+
+@pytest.mark.usefixtures("champion")
+def test_who_was_asked_about_last_is_the_last_to_go(
+    labelled: Ledger, ledger_of: Callable[[str], Ledger], monkeypatch: pytest.MonkeyPatch, readings: list[int]
+) -> None:
+    other = ledger_of("other")
+    (theirs,) = other.add("2025-01-01,ALDI,-1.50,card,Groceries")
+    (mine,) = labelled.add("2025-02-01,NEW SHOP,-3.50,card,")
+
+    async def work() -> None:
+        await ask(labelled, mine)
+        await ask(other, theirs)
+        assert list(remembered_users.KNOWN) == [labelled.user_id, other.user_id]
+        labels = sum(len(each.memory.given) for each in remembered_users.KNOWN.values())
+        monkeypatch.setattr(remembered_users, "MOST_LABELS", labels)
+        await asyncio.to_thread(labelled.add, "2025-03-01,LIDL,-1.50,card,Groceries")
+        await ask(labelled, mine)
+        assert list(remembered_users.KNOWN) == [labelled.user_id]
+        assert readings == [labelled.user_id, other.user_id, labelled.user_id]
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_what_an_overtaken_request_found_takes_nothing_back(labelled: Ledger) -> None:
+    first, asked = labelled.add(*SHOPS)
+
+    async def work() -> None:
+        await ask(labelled, asked)
+        await label(labelled, first, category="Fuel")
+        slow = look_at(labelled.user_id, [asked], None)
+        async with request_transaction(labelled.user_id, slow.query) as transaction:
+            held_up = HeldUp(transaction.connection)
+            overtaken = RequestTransaction(held_up, transaction.first)  # type: ignore[arg-type]
+            reading = asyncio.ensure_future(read_asked(overtaken, slow, since=time.monotonic()))
+            await held_up.has_labels.wait()
+            await label(labelled, first)
+            await ask(labelled, asked)
+            late = look_at(labelled.user_id, [asked], None)
+            async with request_transaction(labelled.user_id, late.query) as another:
+                held_up.may_go_on.set()
+                await reading
+                await read_asked(another, late, since=time.monotonic())
+        remembered = confidences(await ask(labelled, asked))
+        assert next(iter(remembered)) == "Household"
+        assert remembered == await read_anew(labelled, asked)
+
+    in_one_process(work())
+
+
+class HeldUp:
+    """A connection whose second answer takes its time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.count = 0
+        self.has_labels, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def execute(self, *args: Any) -> Cursor:
+        cursor = await self.connection.execute(*args)
+        self.count += 1
+        if self.count == 2:
+            self.has_labels.set()
+            await self.may_go_on.wait()
+        return cursor
+
+
+@pytest.mark.usefixtures("champion")
+def test_many_labels_are_read_once_also_while_something_else_is_being_written(
+    labelled: Ledger, monkeypatch: pytest.MonkeyPatch, readings: list[int]
+) -> None:
+    ids = labelled.add(*[f"2025-02-{day:02},NEW SHOP,-3.50,card," for day in range(1, 20)])
+    monkeypatch.setattr(remembered_users, "MOST_MOVED", 5)
+    url = database_url("admin").set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def work() -> None:
+        await ask(labelled, ids[0])
+        with psycopg.connect(url) as slow:
+            slow.execute("SELECT pg_current_xact_id()")
+            await label(labelled, *ids)
+            for _ in range(5):
+                made = await ask(labelled, ids[0])
+                assert next(iter(confidences(made))) == "Household"
+            assert len(readings) == 2
+            assert remembered_users.KNOWN[labelled.user_id].moved == 0
+            await take_back(labelled, ids[1])
+            await ask(labelled, ids[0])
+        assert len(readings) == 2
+        assert confidences(await ask(labelled, ids[0])) == await read_anew(labelled, ids[0])
+
+    in_one_process(work())
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_date_that_is_far_ahead_makes_no_other_label_old(
+    labelled: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    far, long_ago, asked = labelled.add(
+        "2199-01-01,NEW SHOP,-3.50,card,", "1900-01-01,OLD SHOP,-1.00,card,", "2025-02-01,ALDI 0041 LEEDS,-3.50,card,"
+    )
+
+    async def work() -> None:
+        before = confidences(await ask(labelled, asked))
+        await label(labelled, far, long_ago)
+        after = confidences(await ask(labelled, asked))
+        assert after == await read_anew(labelled, asked)
+        assert after["Groceries"] > 0.8
+        for each in (far, long_ago):
+            assert (await ask(labelled, each)).suggestions[0].source == "model"
+            await take_back(labelled, each)
+            assert (await ask(labelled, asked)).suggestions[0].source == "model"
+        assert confidences(await ask(labelled, asked)) == pytest.approx(before, abs=1.1e-4)
+
+    in_one_process(work())
+    count = admin_connection.execute("SELECT count(*) FROM suggestion_events WHERE source <> 'model'").fetchone()
+    assert count == (0,)
+
+
+def test_habits_are_read_once_and_again_when_labels_have_moved(
+    labelled: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, asked = labelled.add(*SHOPS)
+    count: list[int] = []
+
+    def read(session: Session, user_id: int) -> Habits:
+        count.append(user_id)
+        return read_habits(session, user_id)
+
+    monkeypatch.setattr(remembered_users, "read_habits", read)
+
+    async def work() -> None:
+        await asyncio.gather(*[ask(labelled, asked) for _ in range(5)])
+        assert len(count) == 1
+        await ask(labelled, asked)
+        assert len(count) == 1
+        await label(labelled, first)
+        assert next(iter(confidences(await ask(labelled, asked)))) == "Household"
+        assert len(count) == 2
+
+    in_one_process(work())
