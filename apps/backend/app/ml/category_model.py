@@ -16,9 +16,17 @@ import polars as pl
 from app.errors import InvalidInput
 from app.ml.associations import Associations
 from app.ml.builtin_knowledge import builtin_categories
-from app.ml.evidence import KnownLabels, count_weights, day_numbers, gather_evidence, is_known_place, place_columns
+from app.ml.evidence import (
+    NO_EVIDENCE,
+    KnownLabels,
+    count_weights,
+    day_numbers,
+    gather_evidence,
+    is_known_place,
+    place_columns,
+)
 from app.ml.features import FEATURE_VERSION
-from app.ml.mixing import PARTS, Beliefs, PoolWeights, pool_scores, reference_probabilities
+from app.ml.mixing import PARTS, Beliefs, PoolWeights, add_counts, pool_parts, reference_probabilities
 from app.ml.softmax_regression import softmax
 from app.ml.wording import Wording, read_wording
 
@@ -109,6 +117,21 @@ class Scores:
     def is_familiar(self) -> NDArray[np.bool_]:
         """Whether a row is like anything seen; what is not is never applied without asking."""
         return self.is_known_place | (self.familiarity >= LEAST_FAMILIARITY)
+
+
+@dataclass(frozen=True)
+class WeighedWording:
+    """What a model says of some rows before anything is counted.
+
+    Attributes:
+        beliefs: What went into the scores, without evidence.
+        scores: Before any temperature, shape (rows, labels).
+        familiarity: As of `Scores`.
+    """
+
+    beliefs: Beliefs
+    scores: NDArray[np.float64]
+    familiarity: NDArray[np.float32]
 
 
 def score_places(model: CategoryModel, places: pl.DataFrame, known: KnownLabels, as_of: NDArray[np.int64]) -> Scores:
@@ -240,20 +263,19 @@ def score_unscaled(
         places: The same.
         as_of: The same.
     """
-    evidence = gather_evidence(places, as_of, known)
-    return weigh_readings(read_wording(wording, places), evidence, base_rates, pool, known.label_count)
+    wording_s = weigh_wording(read_wording(wording, places), base_rates, pool, known.label_count)
+    return weigh_counts(wording_s, gather_evidence(places, as_of, known), pool)
 
 
-def weigh_readings(
-    read: WordingScores, evidence: Evidence, base_rates: NDArray[np.float64], pool: PoolWeights, label_count: int
-) -> Scores:
-    """Weigh what the wording says of rows against their counts, before any temperature.
+def weigh_wording(
+    read: WordingScores, base_rates: NDArray[np.float64], pool: PoolWeights, label_count: int
+) -> WeighedWording:
+    """Weigh what the wording says of rows.
 
     Labels that the wording does not know start where the unlikeliest stands.
 
     Args:
         read: Of the rows.
-        evidence: Of the rows.
         base_rates: How common the classes were, shape (classes,).
         pool: How much each source is worth.
         label_count: How many labels there are, the classes first.
@@ -269,11 +291,24 @@ def weigh_readings(
         part[:] = said
     beliefs = Beliefs(
         parts=parts,
-        evidence=evidence,
+        evidence=NO_EVIDENCE,
         references=reference_probabilities(alone, on_account, base_rates),
         base_rates=base_rates,
     )
-    return Scores(beliefs, pool_scores(beliefs, pool), read.familiarity, is_known_place(evidence, alone.shape[0]))
+    return WeighedWording(beliefs, pool_parts(parts, pool), read.familiarity)
+
+
+def weigh_counts(wording: WeighedWording, evidence: Evidence, pool: PoolWeights) -> Scores:
+    """Weigh what the wording says of rows against their counts, before any temperature.
+
+    Args:
+        wording: Of the rows.
+        evidence: Of the rows.
+        pool: How much each source is worth.
+    """
+    beliefs = replace(wording.beliefs, evidence=evidence)
+    scores = add_counts(wording.scores, beliefs, pool)
+    return Scores(beliefs, scores, wording.familiarity, is_known_place(evidence, scores.shape[0]))
 
 
 def _centred(scores: NDArray[np.float32], new_labels: int) -> NDArray[np.float32]:

@@ -81,6 +81,9 @@ class Evidence:
     count: NDArray[np.float64]
 
 
+NO_EVIDENCE: Final = Evidence(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
 @dataclass(frozen=True)
 class KnownLabels:
     """Labels that are known, and where they were given.
@@ -188,8 +191,7 @@ def gather_evidence(places: pl.DataFrame, as_of: NDArray[np.int64], known: Known
         for row, life, label, count in counts.at(steps):
             found.append((row, level * len(HALF_LIVES) + life, label, count))
     if not found:
-        nothing = np.zeros(0, np.int64)
-        return Evidence(nothing, nothing, nothing, np.zeros(0))
+        return NO_EVIDENCE
     return Evidence(
         row=np.concatenate([row for row, _, _, _ in found]),
         slot=np.concatenate([np.full(row.size, slot) for row, slot, _, _ in found]),

@@ -187,12 +187,13 @@ class LabelMemory:
         read = [self._read_at(level, key) for level, key in enumerate(keys)]
         decayed = np.concatenate([each.decayed for each in read])
         if own is not _NOTHING_GIVEN:
-            start = 0
+            word, start, there = self._numbers[own.label], 0, []
             own_keys = keys if own.place == place else _keys(own.place)
             for each, key, own_key in zip(read, keys, own_keys, strict=True):
                 if key and key == own_key:
-                    decayed[start + each.words.index(self._numbers[own.label])] -= self._worth(own)
+                    there.append(start + each.words.index(word))
                 start += len(each.words)
+            decayed[there] -= self._worth(own)
         counts = (decayed * [0.5 ** ((as_of - self._start) / life) for life in _LIVES]).astype(np.float32).ravel()
         kept = np.flatnonzero(counts > LEAST_COUNT)
         return Evidence(

@@ -84,15 +84,25 @@ def reference_probabilities(
 
 def pool_scores(beliefs: Beliefs, weights: PoolWeights) -> NDArray[np.float64]:
     """Weigh all that is believed into scores, shape (rows, categories)."""
-    _, rows, categories = beliefs.parts.shape
-    scores = np.zeros((rows, categories))
-    for weight, part in zip(weights.parts.tolist(), beliefs.parts, strict=True):
+    return add_counts(pool_parts(beliefs.parts, weights), beliefs, weights)
+
+
+def pool_parts(parts: NDArray[np.floating], weights: PoolWeights) -> NDArray[np.float64]:
+    """Weigh what is believed without counts, shape (rows, categories)."""
+    scores = np.zeros(parts.shape[1:])
+    for weight, part in zip(weights.parts.tolist(), parts, strict=True):
         scores += weight * part
+    return scores
+
+
+def add_counts(scores: NDArray[np.float64], beliefs: Beliefs, weights: PoolWeights) -> NDArray[np.float64]:
+    """Add to scores, shape (rows, categories), what counts are worth."""
+    rows, categories = scores.shape
     entry, parameter, value = evidence_values(beliefs.evidence, beliefs.references, beliefs.base_rates)
     cell = (beliefs.evidence.row * categories + beliefs.evidence.label)[entry]
     counted = np.bincount(cell, weights.evidence[parameter] * value, minlength=rows * categories)
-    scores += counted.reshape(rows, categories)
-    return scores
+    with_counts: NDArray[np.float64] = scores + counted.reshape(rows, categories)
+    return with_counts
 
 
 def fit_pool(beliefs: Beliefs, truth: NDArray[np.int64], importance: NDArray[np.float64]) -> PoolWeights:

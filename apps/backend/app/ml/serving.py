@@ -20,9 +20,9 @@ import numpy as np
 import polars as pl
 
 from app.ml.artefact import read_artefact
-from app.ml.category_model import model_from_artefact, weigh_readings
-from app.ml.evidence import Evidence, place_of
-from app.ml.single import read_one, score_read
+from app.ml.category_model import model_from_artefact, weigh_counts, weigh_wording
+from app.ml.evidence import NO_EVIDENCE, Evidence, place_of
+from app.ml.single import score_weighed, weigh_one
 from app.ml.softmax_regression import softmax
 from app.ml.wording import read_wording
 
@@ -32,12 +32,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from app.ml.category_model import CategoryModel, Scores
+    from app.ml.category_model import CategoryModel, Scores, WeighedWording
     from app.ml.evidence import Place
-    from app.ml.wording import WordingScores
 
 DECIMALS: Final = 4
-MOST_READ: Final = 8192  # of a kilobyte or two
+MOST_WEIGHED: Final = 8192  # of a kilobyte or two
 # So many rows are scored before anything else could have its turn.
 FEW_ROWS: Final = 12
 
@@ -79,18 +78,18 @@ class ServedModel:
 
     Attributes:
         version: Its number.
-        read: Scores the wording of one transaction, by user, account and normalised description; those that were read
-            last are remembered, for ledgers repeat their strings.
+        weigh: Weighs the wording of one transaction, by user, account, normalised description and how many words are
+            scored; those that were weighed last are remembered, for ledgers repeat their strings.
     """
 
     version: int
     model: CategoryModel
-    read: Callable[[int, str, str], WordingScores]
+    weigh: Callable[[int, str, str, int], WeighedWording]
 
 
 def serve_model(model: CategoryModel, version: int) -> ServedModel:
     """Make a model ready to answer."""
-    return ServedModel(version, model, lru_cache(maxsize=MOST_READ)(partial(read_one, model.wording)))
+    return ServedModel(version, model, lru_cache(maxsize=MOST_WEIGHED)(partial(weigh_one, model)))
 
 
 def open_model(path: Path, sha256: str, version: int) -> ServedModel:
@@ -116,8 +115,7 @@ def still_scores(served: ServedModel) -> bool:
 
 def _warm_up(served: ServedModel) -> None:
     place = place_of(0, "", "", "warm up", None, Decimal(-1))
-    nothing = np.zeros(0, dtype=np.int64)
-    score_rows(served, [place], [Evidence(nothing, nothing, nothing, np.zeros(0))], len(served.model.classes))
+    score_rows(served, [place], [NO_EVIDENCE], len(served.model.classes))
 
 
 @dataclass(frozen=True)
@@ -129,12 +127,14 @@ class LabelSpace:
         positions: Of each word that counts are of: the positions that they speak for, which share its name.
         names: The names that words are shown under, ascending.
         name_of: Index of each position's name, shape (positions,).
+        not_offered: Names that the user does not have, ascending; they are scored and passed over.
     """
 
     words: tuple[str, ...]
     positions: Sequence[Sequence[int]]
     names: tuple[str, ...]
     name_of: NDArray[np.int64]
+    not_offered: tuple[str, ...]
 
     @cached_property
     def _position(self) -> NDArray[np.int64] | None:
@@ -157,13 +157,28 @@ class LabelSpace:
         return Evidence(counts.row[entry], counts.slot[entry], np.array(position, np.int64), counts.count[entry])
 
     @cached_property
+    def shown(self) -> dict[str, str]:
+        """The names of words that are shown under another one."""
+        named = zip(self.words, self.name_of.tolist(), strict=True)
+        return {word: self.names[index] for word, index in named if word != self.names[index]}
+
+    @cached_property
+    def is_hidden(self) -> NDArray[np.bool_]:
+        """Whether each name is not offered, shape (names,)."""
+        return np.isin(self.names, list(self.not_offered))
+
+    @cached_property
     def membership(self) -> NDArray[np.float64]:
         """Whether a word is shown under a name, 1 or 0, shape (words, names)."""
         return np.equal(self.name_of[:, None], np.arange(len(self.names))).astype(np.float64)
 
 
 def label_space(
-    classes: Sequence[str], words: Sequence[str], in_use: Collection[str], shown: Mapping[str, str]
+    classes: Sequence[str],
+    words: Sequence[str],
+    in_use: Collection[str],
+    shown: Mapping[str, str],
+    is_offered: Callable[[str], bool],
 ) -> LabelSpace:
     """Say what can be suggested to a user.
 
@@ -172,6 +187,7 @@ def label_space(
         words: What counts are of, in the order of their numbers.
         in_use: Those of them that are somebody's label now.
         shown: The name of each word that is shown under another.
+        is_offered: Tells of a name whether the user has it.
     """
     known = {shown.get(word, word) for word in classes}
     scored = (*classes, *sorted({shown.get(word, word) for word in in_use} - known))
@@ -186,6 +202,7 @@ def label_space(
         positions=[by_name.get(shown.get(word, word), [0]) for word in words],
         names=names,
         name_of=np.array([number[shown.get(word, word)] for word in scored], dtype=np.int64),
+        not_offered=tuple(name for name in names if not is_offered(name)),
     )
 
 
@@ -204,19 +221,19 @@ def score_rows(served: ServedModel, places: Sequence[Place], evidence: Sequence[
     model = served.model
     if len(places) == 1:
         (place,) = places
-        read = served.read(place.user_id, place.account, place.norm_desc)
-        return score_read(model, read, evidence[0], label_count)
+        wording = served.weigh(place.user_id, place.account, place.norm_desc, label_count)
+        return score_weighed(model, wording, evidence[0])
     frame = pl.DataFrame(
         [(place.user_id, place.account, place.norm_desc) for place in places],
         schema={"user_id": pl.Int64, "account": pl.String, "norm_desc": pl.String},
         orient="row",
     )
-    together = _concatenated(evidence)
-    scored = weigh_readings(read_wording(model.wording, frame), together, model.base_rates, model.pool, label_count)
+    wording = weigh_wording(read_wording(model.wording, frame), model.base_rates, model.pool, label_count)
+    scored = weigh_counts(wording, _concatenated(evidence), model.pool)
     return replace(scored, scores=scored.scores / model.temperature)
 
 
-def best_names(space: LabelSpace, scored: Scores, offered: Collection[str], most: int) -> list[dict[str, float]]:
+def best_names(space: LabelSpace, scored: Scores, most: int) -> list[dict[str, float]]:
     """Give the names that are most probable for each transaction, best first, with their confidence.
 
     None, where no label is known of a transaction's merchant or description and it is like nothing that was learnt
@@ -225,11 +242,10 @@ def best_names(space: LabelSpace, scored: Scores, offered: Collection[str], most
     Args:
         space: What was scored.
         scored: The scores, of any number of transactions.
-        offered: The names that the user has; others are passed over.
         most: How many at the most.
     """
     named = softmax(scored.scores) @ space.membership
-    named[:, [name not in offered for name in space.names]] = -1
+    named[:, space.is_hidden] = -1
     # Names ascend, so of equal ones the first in the alphabet comes first.
     order = np.argsort(-named, axis=1, kind="stable")[:, :most]
     best = np.take_along_axis(named, order, axis=1).round(DECIMALS)
@@ -268,18 +284,17 @@ def kept_inputs(space: LabelSpace, served: ServedModel | None, evidence: Evidenc
         evidence: The counts.
 
     Returns:
-        version, counts (packed), further (words after the model's classes); and shown (the names of words that are
-        shown under another one) where there are any.
+        version, counts (packed), further (words after the model's classes); and where there are any shown (the names
+        of words that are shown under another one) and not_offered.
     """
-    shown = {
-        word: space.names[index]
-        for word, index in zip(space.words, space.name_of.tolist(), strict=True)
-        if word != space.names[index]
-    }
     version, classes = (served.version, len(served.model.classes)) if served else (None, 0)
     further = list(space.words[classes:])
     kept: dict[str, Any] = {"version": version, "counts": pack_evidence(evidence), "further": further}
-    return kept | ({"shown": shown} if shown else {})
+    if space.shown:
+        kept["shown"] = space.shown
+    if space.not_offered:
+        kept["not_offered"] = space.not_offered
+    return kept
 
 
 def _concatenated(evidence: Sequence[Evidence]) -> Evidence:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.ml.associations import find_words, weigh_words
-from app.ml.category_model import weigh_readings
+from app.ml.category_model import weigh_counts, weigh_wording
 from app.ml.ngrams import find_ngrams, look_up
 from app.ml.wording import WordingScores, crossed_features, measure_familiarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from app.ml.category_model import CategoryModel, Scores
+    from app.ml.category_model import CategoryModel, Scores, WeighedWording
     from app.ml.evidence import Evidence
     from app.ml.ngrams import Ngrams
     from app.ml.wording import Wording
@@ -66,12 +66,18 @@ def score_one(
     Returns:
         What `category_model.score_places` gives for the row, shape (1, labels).
     """
-    return score_read(model, read_one(model.wording, user_id, account, norm_desc), evidence, label_count)
+    return score_weighed(model, weigh_one(model, user_id, account, norm_desc, label_count), evidence)
 
 
-def score_read(model: CategoryModel, read: WordingScores, evidence: Evidence, label_count: int) -> Scores:
-    """Score every label for rows whose wording was read already; the rest is as of `score_one`."""
-    scored = weigh_readings(read, evidence, model.base_rates, model.pool, label_count)
+def weigh_one(model: CategoryModel, user_id: int, account: str, norm_desc: str, label_count: int) -> WeighedWording:
+    """Do of `score_one` what takes no counts."""
+    read = read_one(model.wording, user_id, account, norm_desc)
+    return weigh_wording(read, model.base_rates, model.pool, label_count)
+
+
+def score_weighed(model: CategoryModel, wording: WeighedWording, evidence: Evidence) -> Scores:
+    """Do the rest of it."""
+    scored = weigh_counts(wording, evidence, model.pool)
     return replace(scored, scores=scored.scores / model.temperature)
 
 

@@ -18,7 +18,7 @@ from app.ml.features import TRANSACTION_SCHEMA, build_features, feature_hashes
 from app.ml.serving import best_names, label_space, score_rows, unpack_evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import psycopg
 
@@ -63,6 +63,18 @@ class KeptSuggestion:
     def counts_for_models(self) -> Mapping[str, Any] | None:
         """What a model was told, or would have been; None where no model was deployed then."""
         return self.inputs if self.source == "model" else self.inputs.get("model")
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the event has every field that its engine computes from; those of earlier versions lack some."""
+        if self.source == "model":
+            return {"counts", "further", "min_confidence"} <= self.inputs.keys()
+        rule = self.inputs.get("rule")
+        return (
+            {"evidence", "strengths", "min_confidence"} <= self.inputs.keys()
+            and (rule is None or {"category", "confidence"} <= rule.keys())
+            and all({"label", "base"} <= each.keys() for each in self.inputs["evidence"])
+        )
 
 
 def read_kept(
@@ -111,7 +123,7 @@ def score_again(served: ServedModel, kept: Sequence[KeptSuggestion], most: int) 
     for each in kept:
         counts = each.counts_for_models or {}
         shown = counts.get("shown", {})
-        spaces.append(label_space(served.model.classes, [], counts["further"], shown))
+        spaces.append(label_space(served.model.classes, [], counts["further"], shown, _was_offered(counts)))
         evidence.append(unpack_evidence(counts["counts"]))
     return _score(served, kept, spaces, evidence, most)
 
@@ -142,10 +154,16 @@ def score_by_another(
         once = np.flatnonzero(is_first[told.label])
         told = Evidence(told.row[once], told.slot[once], told.label[once], told.count[once])
         counted = {names[label] for label in told.label.tolist()}
-        space = label_space(served.model.classes, names, counted.union(counts["further"]), shown)
+        in_use = counted.union(counts["further"])
+        space = label_space(served.model.classes, names, in_use, shown, _was_offered(counts))
         spaces.append(space)
         evidence.append(space.spread(told))
     return _score(served, kept, spaces, evidence, most)
+
+
+def _was_offered(counts: Mapping[str, Any]) -> Callable[[str], bool]:
+    not_offered = frozenset(counts.get("not_offered", ()))
+    return lambda name: name not in not_offered
 
 
 def _score(
@@ -158,12 +176,11 @@ def _score(
     """Score events of one vocabulary at a time."""
     answers: list[dict[str, float]] = [{} for _ in kept]
     alike: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for number, (each, space) in enumerate(zip(kept, spaces, strict=True)):
-        counts = each.counts_for_models or {}
-        alike[space.words, space.names, tuple(space.name_of), tuple(counts.get("not_offered", ()))].append(number)
-    for (words, names, _, not_offered), chosen in alike.items():
+    for number, space in enumerate(spaces):
+        alike[space.words, space.names, tuple(space.name_of), space.not_offered].append(number)
+    for (words, *_), chosen in alike.items():
         scores = score_rows(served, [kept[n].place for n in chosen], [evidence[n] for n in chosen], len(words))
-        found = best_names(spaces[chosen[0]], scores, set(names).difference(not_offered), most)
+        found = best_names(spaces[chosen[0]], scores, most)
         for number, each_found in zip(chosen, found, strict=True):
             answers[number] = each_found
     return answers

@@ -66,9 +66,9 @@ async def rank_by_model(
             await asyncio.sleep(0)
     scores = await _score(served, asked, evidence, len(space.words), patience)
     answers = []
-    best = best_names(space, scores, knowledge.categories, most)
+    best = best_names(space, scores, most)
     for number, (each, counts, found) in enumerate(zip(asked, evidence, best, strict=True)):
-        inputs = {"engine": "model"} | _kept(knowledge, space, served, counts)
+        inputs = {"engine": "model"} | kept_inputs(space, served, counts)
         candidates = _with_reasons(each, knowledge, found)
         if candidates and not candidates[0].reasons:
             candidates = _with_words(each, knowledge, served, space, counts, candidates)
@@ -87,15 +87,7 @@ def model_evidence(asked: AskedTransaction, knowledge: UserKnowledge, space: Lab
 def inputs_for_models(asked: AskedTransaction, knowledge: UserKnowledge) -> dict[str, Any]:
     """Say what a model would have been told that was not asked."""
     space = knowledge.bare_space
-    return _kept(knowledge, space, None, model_evidence(asked, knowledge, space))
-
-
-def _kept(
-    knowledge: UserKnowledge, space: LabelSpace, served: ServedModel | None, evidence: Evidence
-) -> dict[str, Any]:
-    """Say what a model is told beside the transaction: enough to let it, or another one, score again."""
-    missing = sorted(set(space.names) - knowledge.categories)
-    return kept_inputs(space, served, evidence) | ({"not_offered": missing} if missing else {})
+    return kept_inputs(space, None, model_evidence(asked, knowledge, space))
 
 
 async def _score(

@@ -148,7 +148,8 @@ class UserKnowledge:
     def _space(self, version: int | None, classes: Sequence[str]) -> LabelSpace:
         kept = self._spaces.get(version)
         if kept is None or kept[0] != self.memory.vocabulary:
-            space = label_space(classes, self.memory.words, self.memory.in_use, self.shown)
+            has = self.categories.__contains__
+            space = label_space(classes, self.memory.words, self.memory.in_use, self.shown, has)
             self._spaces[version] = kept = (self.memory.vocabulary, space)
         return kept[1]
 
