@@ -13,11 +13,14 @@ from pydantic import BaseModel
 from app.api.access import ActingUser, UserSession
 from app.api.fields import PathId
 from app.services import deployments
+from app.services.changed_suggestions import first_changes
 from app.services.model_preview import MOST_DAYS, preview_version
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 DEFAULT_DAYS = 90
+DEFAULT_CHANGES = 100
+MOST_CHANGES = 1000
 
 
 class ModelAnswer(BaseModel):
@@ -41,6 +44,7 @@ class ChangedSuggestionAnswer(BaseModel):
     date: dt.date
     description: str
     amount: Decimal
+    currency: str | None
     before: str | None
     before_confidence: float | None
     after: str | None
@@ -49,19 +53,32 @@ class ChangedSuggestionAnswer(BaseModel):
     verdict: Literal["wrong → right", "right → wrong", "wrong → wrong"] | None
 
 
+class SumAnswer(BaseModel):
+    """Money of one currency, whichever way it went; null is what the bank gave no currency for."""
+
+    currency: str | None
+    amount: Decimal
+
+
 class ChangedMerchantAnswer(BaseModel):
-    """A merchant with suggestions that would change, and the money that they are about."""
+    """A merchant, how many suggestions would change there, the money they are about, and the first of them."""
 
     merchant: str
-    amount: Decimal
+    changed: int
+    sums: list[SumAnswer]
     suggestions: list[ChangedSuggestionAnswer]
 
 
 class PreviewAnswer(BaseModel):
-    """What would be suggested otherwise if a version were champion; `champion` is null where the heuristics suggest."""
+    """What would be suggested otherwise if a version were champion.
+
+    `champion` is null where the heuristics suggest; if there is a champion all the same, `champion_problem` says why.
+    `changed` says how many would change; `merchants` hold the first `limit` of them.
+    """
 
     version: int
     champion: int | None
+    champion_problem: str | None
     since: dt.date
     until: dt.date
     transactions: int
@@ -69,6 +86,7 @@ class PreviewAnswer(BaseModel):
     changed: int
     right_to_wrong: int
     wrong_to_right: int
+    sums: list[SumAnswer]
     merchants: list[ChangedMerchantAnswer]
 
 
@@ -81,7 +99,11 @@ def list_models(user_id: ActingUser, session: UserSession) -> list[ModelAnswer]:
 
 @router.get("/{version}/preview")
 def preview(
-    version: PathId, user_id: ActingUser, days: Annotated[int, Query(ge=1, le=MOST_DAYS)] = DEFAULT_DAYS
+    version: PathId,
+    user_id: ActingUser,
+    days: Annotated[int, Query(ge=1, le=MOST_DAYS)] = DEFAULT_DAYS,
+    limit: Annotated[int, Query(ge=1, le=MOST_CHANGES)] = DEFAULT_CHANGES,
 ) -> PreviewAnswer:
     """Show what would change in the user's ledger, over so many days to the latest transaction."""
-    return PreviewAnswer.model_validate(asdict(preview_version(user_id, version, days=days)))
+    found = first_changes(preview_version(user_id, version, days=days), limit)
+    return PreviewAnswer.model_validate(asdict(found))

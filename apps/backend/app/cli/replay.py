@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from app.cli.moments import moment_of
-from app.cli.output import results
+from app.cli.output import note, results
 from app.cli.who import User, acting_user
 from app.progress import progress_of
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from app.services.replay import Replay
+
+INCOMPLETE = 5  # the exit code
 
 SOURCES = {"rule": "the heuristics", "model": "a model"}
 
@@ -29,7 +31,10 @@ def replay(
     everybody: Annotated[bool, typer.Option("--everybody", help="Every user's suggestions.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
 ) -> None:
-    """Compute past suggestions again from what their events kept; exit code 1 if any comes out otherwise."""
+    """Compute past suggestions again from what their events kept.
+
+    Exit code 1 if any comes out otherwise; 5 if none does, but some could not be computed again.
+    """
     from app.services.replay import replay_suggestions  # noqa: PLC0415 -- libraries that help need not wait for
 
     moment = moment_of(since, option="--since")
@@ -37,15 +42,22 @@ def replay(
     with progress_of("suggestions") as show:
         found = replay_suggestions(moment, user_id=user_id, progress=show)
     if as_json:
-        results.print_json(json.dumps(asdict(found)), indent=None)
+        # `asdict` takes a counter apart into pairs.
+        counts = {"events": found.events, "missing": found.missing}
+        results.print_json(json.dumps(asdict(found) | counts), indent=None)
     else:
         _tell(found)
+    missing = found.missing.total()
+    if missing:
+        note("Warning:", f"{missing:,} of these suggestions were not computed again, so nothing is said of them.")
     if found.differing:
         raise typer.Exit(1)
+    if missing:
+        raise typer.Exit(INCOMPLETE)
 
 
 def _tell(found: Replay) -> None:
-    if not found.events:
+    if not found.events and not found.missing:
         results.print("Nothing was suggested since then.")
         return
     table = Table(show_header=False)

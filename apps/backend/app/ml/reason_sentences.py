@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from app.ml.evidence import GENERAL, LEVELS
-from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, score_parts
+from app.ml.explanation import score_parts
 from app.ml.text_patterns import STOP_WORDS
 
 if TYPE_CHECKING:
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
 
     from app.ml.category_model import CategoryModel, Scores
     from app.ml.evidence import Place
-    from app.ml.explanation import EarlierLabels, Explanation, Reason, ScoreParts
+    from app.ml.explanation import ScoreParts
 
+    EarlierLabels = Mapping[str, Mapping[str, int]]
     Shares = Mapping[str, tuple[int, int]]
+
+# Kinds of reasons beside the LEVELS.
+_WORDS: Final = "words"
+_ACCOUNT: Final = "account itself"
 
 MOST_TOLD: Final = 3
 # What changes the odds by less than a third is not worth a sentence, and one label of twenty speaks for the others.
@@ -56,26 +61,11 @@ _ROW: Final = {level: row for row, level in enumerate(LEVELS)}
 
 
 class _Told(NamedTuple):
-    """A reason that is worth telling: of one of the LEVELS, of WORDS or of the account itself."""
+    """A reason that is worth telling: of one of the LEVELS, of words or of the account itself."""
 
     value: float
     kind: str
     words: tuple[str, ...] = ()
-
-
-def tell(explanation: Explanation, *, most: int = MOST_TOLD) -> list[str]:
-    """Say the reasons that matter most, those that speak for the label first.
-
-    Args:
-        explanation: Of a label against another, or of its score alone.
-        most: How many at the most.
-    """
-    told: dict[bool, list[str]] = {True: [], False: []}
-    for reason in explanation.reasons:
-        sentence = _reason_sentence(reason, explanation)
-        if sentence and len(told[True]) + len(told[False]) < most:
-            told[reason.value > 0].append(sentence)
-    return told[True] + [f"But {sentence[0].lower()}{sentence[1:]}" for sentence in told[False]]
 
 
 def tell_candidates(
@@ -136,7 +126,7 @@ def _reasons_for(parts: ScoreParts, candidate: int, rival: int, shares: Shares) 
     general = [_Told(levels[_ROW[level]] - rivals_levels[_ROW[level]], level) for level in GENERAL if level in shares]
     if len(parts.words) > 1:
         # Of an empty description what the account says is not told apart.
-        general.append(_Told(said[0], WORDS_ON_ACCOUNT))
+        general.append(_Told(said[0], _ACCOUNT))
     # These overlap: that a payment is like many others is told once.
     found = [*_particular(levels, shares), *_telling_words(parts.words, said), *sorted(general)[-1:]]
     best = sorted(reason for reason in found if reason.value >= LEAST_TOLD)[-MOST_TOLD:]
@@ -160,13 +150,13 @@ def _telling_words(words: Sequence[str], said: Sequence[float]) -> list[_Told]:
     telling = sorted(number for value, number in ranked if value >= max(LEAST_TOLD, ranked[0][0] / 2))
     if not telling:
         return []
-    return [_Told(sum(said[number] for number in telling), WORDS, tuple(words[number] for number in telling))]
+    return [_Told(sum(said[number] for number in telling), _WORDS, tuple(words[number] for number in telling))]
 
 
 def _told_sentence(reason: _Told, name: str, place: Place, shares: Shares) -> str:
-    if reason.kind == WORDS_ON_ACCOUNT:
+    if reason.kind == _ACCOUNT:
         return f"This account speaks for {name}."
-    if reason.kind == WORDS:
+    if reason.kind == _WORDS:
         quoted = " and ".join(f'"{word}"' for word in reason.words)
         speaks = f"words {quoted} speak" if len(reason.words) > 1 else f"word {quoted} speaks"
         return f"The {speaks} for {name}."
@@ -176,22 +166,3 @@ def _told_sentence(reason: _Told, name: str, place: Place, shares: Shares) -> st
 def _counted(level: str, place: Place, name: str, hits: int, total: int) -> str:
     subject = _COUNTED[level].format(merchant=place.merchant.strip(), first_word=place.first_word)
     return f"{subject} labelled {name} {'once before' if total == 1 else f'{hits:,} of {total:,} times'}."
-
-
-def _reason_sentence(reason: Reason, explanation: Explanation) -> str | None:
-    label, against = explanation.label, explanation.against
-    speaks = f"speaks against {label}" if against is None else f"speaks for {against}"
-    if reason.value > 0:
-        speaks = f"speaks for {label}"
-    if reason.kind in LEVELS:
-        # A count may speak for the other label.
-        meant = label if reason.value > 0 or against is None else against
-        hits, total = reason.labels.get(meant, 0), sum(reason.labels.values())
-        return _counted(reason.kind, explanation.place, meant, hits, total) if hits else None
-    if reason.kind == REST:
-        return None
-    if reason.kind == BASE_RATE:
-        return f"How common it is {speaks}."
-    if reason.kind == WORDS:
-        return f'The word "{reason.what}" {speaks}.' if reason.what else f"An empty description {speaks}."
-    return f'On this account the word "{reason.what}" {speaks}.' if reason.what else f"This account {speaks}."

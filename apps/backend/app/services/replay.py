@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from app.db import driver_connection, session_for_jobs
-from app.errors import ArtefactRefused, InvalidInput, NotFound
+from app.errors import LedgermillError
 from app.ml.category_model import model_from_artefact
 from app.ml.serving import DECIMALS, ServedModel, serve_model
 from app.services.heuristics import MOST_CANDIDATES, rank_again
@@ -27,7 +28,12 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 2_000
 SHOWN_DIFFERENCES: Final = 20
+# Each takes some tens of megabytes; those that were asked last are kept.
+MOST_OPEN: Final = 4
 TOLERANCE: Final = 1.5 * 10**-DECIMALS
+
+KEPT_TOO_LITTLE: Final = "An earlier version of Ledgermill made it, and kept too little of what it was made from."
+NOTHING_LEFT: Final = "Its transaction is gone: whose it was has been erased."
 
 # Suggestions that were made; what a challenger would have said is none.
 _SERVED: Final = """
@@ -54,10 +60,10 @@ class Replay:
     """How a replay went.
 
     Attributes:
-        events: Suggestions that were looked at, by the engine that made them.
+        events: Suggestions whose transactions are there still, by the engine that made them.
         differing: How many of them came out otherwise.
         first: The first of these.
-        missing: Those that could not be computed again, by the reason, which is a sentence.
+        missing: Suggestions that could not be computed again, by the reason, which is a sentence.
     """
 
     events: Counter[str] = field(default_factory=Counter)
@@ -76,20 +82,26 @@ def replay_suggestions(
         user_id: Of this user alone; None for everybody's.
         progress: Called with the number of suggestions done, and of how many.
     """
-    replay, total = Replay(), _count(since, user_id)
-    models: dict[str, ServedModel | str] = {}
+    replay = Replay()
+    total, gone = _count(since, user_id)
+    if gone:
+        replay.missing[NOTHING_LEFT] += gone
+    # Versions alternate where an experiment has several arms.
+    open_once = lru_cache(maxsize=MOST_OPEN)(_open)
     for kept in _read(since, user_id):
         by_version: defaultdict[str | None, list[KeptSuggestion]] = defaultdict(list)
         for each in kept:
             replay.events[each.source] += 1
             if each.features_hash not in (None, each.hash_now):
                 _differs(replay, each, "features", {})
-            else:
+            elif each.is_complete:
                 by_version[each.model_version].append(each)
+            else:
+                replay.missing[KEPT_TOO_LITTLE] += 1
         for version, events in by_version.items():
-            _replay_version(replay, version, events, models)
+            _replay_version(replay, version, events, open_once)
         if progress:
-            progress(replay.events.total(), total)
+            progress(replay.events.total(), total - gone)
     return replay
 
 
@@ -116,18 +128,14 @@ def compare(kept: KeptSuggestion, says: Mapping[str, float]) -> What | None:
 
 
 def _replay_version(
-    replay: Replay, version: str | None, events: Sequence[KeptSuggestion], models: dict[str, ServedModel | str]
+    replay: Replay, version: str | None, events: Sequence[KeptSuggestion], open_once: Callable[[str], ServedModel | str]
 ) -> None:
+    """Compute again what one version said, or, without a version, the heuristics."""
     if version is None:
         for each in events:
-            if _kept_all(each):
-                _note(replay, each, rank_again(each.inputs))
-            else:
-                replay.missing["The version of Ledgermill that made it kept too little."] += 1
+            _note(replay, each, rank_again(each.inputs))
         return
-    if version not in models:
-        models[version] = _open(version)
-    served = models[version]
+    served = open_once(version)
     if isinstance(served, str):
         replay.missing[served] += len(events)
         return
@@ -135,20 +143,15 @@ def _replay_version(
         _note(replay, each, says)
 
 
-def _kept_all(kept: KeptSuggestion) -> bool:
-    """Whether what the heuristics kept accounts for every candidate."""
-    rule = kept.inputs.get("rule", {"category": None})
-    accounted = {rule.get("category"), *(each["label"] for each in kept.inputs["evidence"])}
-    return "category" in rule and all(each["label"] in accounted for each in kept.candidates)
-
-
 def _open(version: str) -> ServedModel | str:
     """Open a version; where that cannot be, say why."""
     try:
         with session_for_jobs() as session:
             return serve_model(model_from_artefact(open_any_version(session, int(version))), int(version))
-    except (ArtefactRefused, InvalidInput, NotFound) as error:
+    except LedgermillError as error:
         return f"Version {version}: {error}"
+    except Exception as error:  # noqa: BLE001 -- a file that is what was registered may still be nonsense
+        return f"Version {version}: Its file cannot be read ({type(error).__name__}: {error})."
 
 
 def _note(replay: Replay, kept: KeptSuggestion, says: Mapping[str, float]) -> None:
@@ -168,12 +171,24 @@ def _said(kept: KeptSuggestion) -> dict[str, float]:
     return {candidate["label"]: candidate["confidence"] for candidate in kept.candidates}
 
 
-def _count(since: dt.datetime, user_id: int | None) -> int:
+def _count(since: dt.datetime, user_id: int | None) -> tuple[int, int]:
+    """Count the suggestions, and those of them whose transactions are gone."""
+    query = f"""
+        SELECT
+            count(*),
+            count(*) FILTER (
+                WHERE NOT EXISTS (
+                    SELECT FROM transactions
+                    WHERE transactions.id = suggestion_events.txn_id
+                        AND transactions.user_id = suggestion_events.user_id
+                )
+            )
+        FROM suggestion_events {_SERVED}
+    """  # noqa: S608 -- the condition is a constant
     with session_for_jobs() as session:
-        query = "SELECT count(*) FROM suggestion_events" + _SERVED  # noqa: S608 -- the condition is a constant
         rows = driver_connection(session).execute(query.encode(), {"since": since, "user_id": user_id})
-        ((count,),) = rows.fetchall()
-        return int(count)
+        ((count, gone),) = rows.fetchall()
+        return count, gone
 
 
 def _read(since: dt.datetime, user_id: int | None) -> Iterator[list[KeptSuggestion]]:

@@ -13,15 +13,17 @@ import pytest
 
 from app.ml.category_model import known_labels, labels_of, places_of, score_places
 from app.ml.evidence import LEVELS, PARAMETERS, Place, gather_evidence
-from app.ml.explanation import BASE_RATE, REST, WORDS, WORDS_ON_ACCOUNT, Explanation, Reason, explain
+from app.ml.explanation import ScoreParts, score_parts
 from app.ml.mixing import default_weights
 from app.ml.ngrams import find_ngrams
-from app.ml.reason_sentences import MOST_TOLD, tell, tell_candidates
+from app.ml.reason_sentences import MOST_TOLD, tell_candidates
 from app.ml.single import score_one
 from app.ml.wording import crossed_features
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from app.ml.category_model import CategoryModel, Scores
     from app.ml.wording import Wording
@@ -42,7 +44,6 @@ SUBJECTS = {
     "Payments of about this amount on this account": ("account", "amount_band"),
     "Payments on this account": ("account",),
 }
-PLACE = Place(1, "card", "shell", "shell york", "transport.fuel", "shell", 12)
 
 
 class Asked(NamedTuple):
@@ -62,8 +63,9 @@ class Asked(NamedTuple):
     def tell(self, model: CategoryModel, candidates: list[int]) -> list[list[str]]:
         return tell_candidates(model, self.place, self.scored, self.labels, self.earlier, candidates)
 
-    def explain(self, model: CategoryModel, label: int, against: int | None = None) -> Explanation:
-        return explain(model, self.place, self.scored, self.labels, self.earlier, label=label, against=against)
+    def parts(self, model: CategoryModel) -> ScoreParts:
+        """Take the scores of all labels apart."""
+        return score_parts(model, self.place, self.scored, set(range(len(self.labels))))
 
 
 def ask(model: CategoryModel, known: pl.DataFrame, row: pl.DataFrame, *, as_of: int | None = None) -> Asked:
@@ -99,58 +101,54 @@ def questions(rows: pl.DataFrame, sample_model: CategoryModel) -> list[Asked]:
     return [ask(sample_model, rows, rows[number : number + 1]) for number in range(rows.height)]
 
 
-def test_the_parts_add_up_to_every_score_and_every_difference(
+def in_itself(model: CategoryModel, scored: Scores) -> NDArray[np.float64]:
+    """Say what labels have in their scores whatever is asked about; a new one has what its readings' last have."""
+    weights, wording, parts = model.pool.parts / model.temperature, model.wording, scored.beliefs.parts[:, 0]
+    fitted = len(model.classes)
+    last_alone, last_on_account, _ = parts[:3, :fitted].argmin(axis=1)
+    new = parts.shape[1] - fitted
+    alone = np.append(wording.alone_bias, [wording.alone_bias[last_alone]] * new)
+    on_account = np.append(wording.on_account_bias, [wording.on_account_bias[last_on_account]] * new)
+    said: NDArray[np.float64] = weights[0] * alone + weights[1] * on_account + weights[3] * parts[3]
+    return said
+
+
+def test_the_parts_add_up_to_every_difference_between_scores(
     sample_model: CategoryModel, rows: pl.DataFrame, questions: list[Asked]
 ) -> None:
     known = known_labels(rows, questions[0].labels)
     as_of = np.full(rows.height, int(known.days.max()) + 1)
     scores = score_places(sample_model, places_of(rows), known, as_of).scores
     for number, asked in enumerate(questions):
-        new = len(asked.labels) - 1
-        assert asked.labels[new] == "Brand new"
-        order = np.argsort(-scores[number]).tolist()
-        for label in {order[0], order[-1], number % len(asked.labels), new}:
-            for against in (None, order[0], order[1], new):
-                explained = asked.explain(sample_model, label, against)
-                expected = scores[number, label] - (0 if against is None else scores[number, against])
-                assert explained.score == pytest.approx(expected, abs=ROUNDING)
-                assert sum(reason.value for reason in explained.reasons) == pytest.approx(expected, abs=ROUNDING)
+        assert asked.labels[-1] == "Brand new"
+        parts = asked.parts(sample_model)
+        added = sum(part.sum(axis=0) for part in (parts.by_word, parts.on_account, parts.levels))
+        left = scores[number] - added - in_itself(sample_model, asked.scored)
+        assert left == pytest.approx(np.full_like(left, left[0]), abs=ROUNDING)
 
 
-def test_what_is_the_same_for_every_label_is_no_reason_for_one_against_another(
-    sample_model: CategoryModel, questions: list[Asked]
-) -> None:
-    asked = questions[0]
-    groceries, fuel = asked.number("Groceries"), asked.number("Fuel")
-    alone = asked.explain(sample_model, groceries)
-    compared = asked.explain(sample_model, groceries, fuel)
-    assert REST in {reason.kind for reason in alone.reasons}
-    assert REST not in {reason.kind for reason in compared.reasons}
-    assert asked.explain(sample_model, fuel, fuel).reasons == ()
+def test_some_labels_are_taken_apart_as_all_are(sample_model: CategoryModel, questions: list[Asked]) -> None:
+    for asked in questions:
+        every = asked.parts(sample_model)
+        chosen = {len(asked.labels) - 1, 0, 3}
+        some = score_parts(sample_model, asked.place, asked.scored, chosen)
+        columns = [0, 3, len(asked.labels) - 1]
+        assert (some.labels, some.words) == (tuple(columns), every.words)
+        for part in ("by_word", "on_account", "levels"):
+            assert getattr(some, part) == pytest.approx(getattr(every, part)[:, columns])
 
 
-def test_reasons_are_words_of_the_description_and_places_with_their_counts(
+def test_parts_are_of_the_words_of_the_description_each_once(
     sample_model: CategoryModel, rows: pl.DataFrame, questions: list[Asked]
 ) -> None:
-    number = 9
-    asked, row = questions[number], rows.row(number, named=True)
-    explained = asked.explain(sample_model, asked.number(row["label"]), asked.number("Brand new"))
-    words = {reason.what for reason in explained.reasons if reason.kind in (WORDS, WORDS_ON_ACCOUNT)}
-    assert words <= {*row["norm_desc"].split(), ""}
-    assert words - {""}
-    sizes = [abs(reason.value) for reason in explained.reasons]
-    assert sizes == sorted(sizes, reverse=True)
-    (here,) = [reason for reason in explained.reasons if reason.kind == "account_description"]
-    same = rows.filter(pl.col("norm_desc") == row["norm_desc"], pl.col("account") == row["account"])
-    assert dict(here.labels) == dict(same.group_by("label").len().iter_rows())
-    assert {reason.kind for reason in explained.reasons} <= {WORDS, WORDS_ON_ACCOUNT, BASE_RATE, *LEVELS}
+    for asked, text in zip(questions, rows["norm_desc"], strict=True):
+        assert asked.parts(sample_model).words == ("", *dict.fromkeys(text.split()))
 
 
-def test_without_earlier_labels_no_count_is_a_reason(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
+def test_without_earlier_labels_counts_say_nothing(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
     first = int(known_labels(rows, labels_of(sample_model, rows)).days.min())
-    asked = ask(sample_model, rows, rows[:1], as_of=first)
-    explained = asked.explain(sample_model, asked.number("Groceries"))
-    assert not {reason.kind for reason in explained.reasons} & set(LEVELS)
+    assert not ask(sample_model, rows, rows[:1], as_of=first).parts(sample_model).levels.any()
+    assert ask(sample_model, rows, rows[:1]).parts(sample_model).levels.any()
 
 
 def wording_of(model: CategoryModel, text: str, said: Mapping[str, str]) -> Wording:
@@ -196,55 +194,11 @@ def test_an_ngram_speaks_for_the_words_that_it_stands_in_by_what_it_covers_of_th
     wording = wording_of(sample_model, text, {ngram: "Fuel"})
     model = replace(sample_model, wording=wording)
     asked = ask(model, rows, rows[:1].with_columns(norm_desc=pl.lit(text)))
-    explained = asked.explain(model, asked.number("Fuel"), asked.number("Groceries"))
-    words = {reason.what: reason.value for reason in explained.reasons if reason.kind == WORDS}
-    total = sum(words.values())
-    assert total > 0
-    assert {word: value / total for word, value in words.items()} == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("reason", "against", "sentence"),
-    [
-        (Reason(WORDS, "shell", 2.0, {}), "Travel", 'The word "shell" speaks for Fuel.'),
-        (Reason(WORDS, "shell", -2.0, {}), "Travel", 'But the word "shell" speaks for Travel.'),
-        (Reason(WORDS, "shell", -2.0, {}), None, 'But the word "shell" speaks against Fuel.'),
-        (Reason(WORDS, "", 1.0, {}), None, "An empty description speaks for Fuel."),
-        (Reason(WORDS_ON_ACCOUNT, "shell", 1.0, {}), None, 'On this account the word "shell" speaks for Fuel.'),
-        (Reason(WORDS_ON_ACCOUNT, "", 1.0, {}), None, "This account speaks for Fuel."),
-        (Reason(BASE_RATE, "", 1.0, {}), "Travel", "How common it is speaks for Fuel."),
-        (
-            Reason("account_merchant", "", 1.0, {"Fuel": 12}),
-            "Travel",
-            '"shell" on this account was labelled Fuel 12 of 12 times.',
-        ),
-        (
-            Reason("merchant", "", 1.0, {"Fuel": 1_012, "Travel": 1}),
-            "Travel",
-            '"shell" was labelled Fuel 1,012 of 1,013 times.',
-        ),
-        (
-            Reason("merchant", "", -1.0, {"Fuel": 12, "Travel": 1}),
-            "Travel",
-            'But "shell" was labelled Travel 1 of 13 times.',
-        ),
-        (Reason("description", "", 1.0, {"Fuel": 1}), None, "This same payment was labelled Fuel once before."),
-        (
-            Reason("account_first_word", "", 1.0, {"Fuel": 2, "Travel": 2}),
-            None,
-            'Payments on this account that begin with "shell" were labelled Fuel 2 of 4 times.',
-        ),
-    ],
-)
-def test_a_reason_is_a_sentence(reason: Reason, against: str | None, sentence: str) -> None:
-    assert tell(Explanation(PLACE, "Fuel", against, reason.value, (reason,))) == [sentence]
-
-
-def test_the_largest_reasons_are_told_and_those_for_the_label_first() -> None:
-    untold = (Reason(REST, "", -9.0, {}), Reason("merchant", "", 8.0, {"Travel": 1}))
-    words = (Reason(WORDS, "a", -3.0, {}), Reason(WORDS, "b", 2.0, {}), Reason(WORDS, "c", 1.0, {}))
-    told = tell(Explanation(PLACE, "Fuel", "Travel", 0.0, (*untold, *words)), most=2)
-    assert told == ['The word "b" speaks for Fuel.', 'But the word "a" speaks for Travel.']
+    parts = asked.parts(model)
+    said = parts.by_word[:, asked.number("Fuel")] - parts.by_word[:, asked.number("Groceries")]
+    assert said.sum() > 0
+    shares = dict(zip(parts.words, (said / said.sum()).tolist(), strict=True))
+    assert {word: share for word, share in shares.items() if share} == pytest.approx(expected)
 
 
 def costa(count: int, norm_desc: str, account: str, label: str, rows: pl.DataFrame) -> pl.DataFrame:
@@ -282,6 +236,13 @@ def test_a_candidate_is_told_how_often_the_payment_and_its_merchant_had_its_labe
         [],
         [],
     ]
+
+
+def test_thousands_are_set_apart(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
+    model = replace(sample_model, pool=default_weights(), wording=wording_of(sample_model, "", {}))
+    asked = ask(model, costa(1_012, "costa york", "card", "Fees", rows), costa(1, "costa york", "card", "Fees", rows))
+    (told,) = asked.tell(model, [asked.number("Fees")])
+    assert told[0] == "This same payment was labelled Fees 1,012 of 1,012 times."
 
 
 def test_labels_at_one_place_are_told_once(sample_model: CategoryModel, rows: pl.DataFrame) -> None:
