@@ -61,7 +61,8 @@ MODEL_FALLBACKS: Final = Counter(
 )
 SHADOW_SCORED: Final = Counter("lm_shadow_scored", "Suggestions that a challenger was asked about.")
 SHADOW_DROPPED: Final = Counter(
-    "lm_shadow_dropped", "Suggestions that no challenger was asked about, because it could not keep up."
+    "lm_shadow_dropped",
+    "Suggestions that no challenger was asked about, because it could not keep up or was not running.",
 )
 SHADOW_FAILED: Final = Counter("lm_shadow_failed", "Suggestions that a challenger failed on.")
 SHADOW_RESTARTS: Final = Counter("lm_shadow_restarts", "Times that the process which scores challengers ended.")

@@ -10,9 +10,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from sqlalchemy.exc import OperationalError
 
 from app.db import driver_connection, session_for_jobs
 from app.ml.category_model import model_from_artefact
@@ -20,11 +25,12 @@ from app.ml.serving import ServedModel, serve_model
 from app.services.kept_suggestions import read_kept, score_by_another
 from app.services.metrics import SHADOW_DROPPED, SHADOW_FAILED, SHADOW_SCORED
 from app.services.model_versions import open_any_version
+from app.services.shadow_queue import keep_skipped, last_passed, read_following
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import psycopg
+    from sqlalchemy.orm import Session
 
     from app.services.kept_suggestions import KeptSuggestion
 
@@ -32,104 +38,143 @@ logger = logging.getLogger(__name__)
 
 # Little by little: what the database does for it in one go, somebody may have to wait for.
 AT_ONCE: Final = 25
+# Of the log, for those: between what was suggested to the one category set are shadows and what others were suggested.
+LOOKED_THROUGH: Final = 4 * AT_ONCE
+# The same where all of it has waited too long.
+SKIPPED_THROUGH: Final = 5_000
 # An event has its number before others can see it; a request takes less than this to end.
 SETTLING_SECONDS: Final = 2.0
 # What has waited for longer is skipped.
 MOST_SECONDS: Final = 30.0
-# How often it is looked whether something has, and how long the challenger takes.
+# How often it is looked who is challenger, and how long each takes.
 LOOK_SECONDS: Final = 1.0
+# How often it is said that something was skipped.
+SAY_SECONDS: Final = 60.0
 MOST_CANDIDATES: Final = 3
 
-# What was suggested to users of a category set, and what a model was told or would have been.
-_SERVED: Final = """
-    INNER JOIN users ON users.id = suggestion_events.user_id
-    WHERE CASE WHEN users.own_categories OR users.is_demo THEN users.id END IS NOT DISTINCT FROM %(category_set)s
-        AND suggestion_events.id > %(after)s AND suggestion_events.source <> 'shadow'
-        AND (suggestion_events.source = 'model' OR suggestion_events.inputs ? 'model')
-        AND suggestion_events.model_version IS DISTINCT FROM %(version)s
-        AND suggestion_events.created_at < now() - make_interval(secs => %(seconds)s)
-"""
+DATABASE_GONE: Final = (OperationalError, psycopg.OperationalError)
+"""What is raised where the database does not answer, through SQLAlchemy or past it."""
 
 
 @dataclass
 class ShadowScorer:
-    """How far a process has come: by challenger, the number of the last event that is done or skipped."""
+    """How far a process has come: by challenger, the number of the last event that is done, skipped or not for it."""
 
-    _after: dict[int, int] = field(default_factory=dict)
+    _challengers: dict[int, int | None] = field(default_factory=dict)
+    _looked_at: float = -math.inf
+    _passed: dict[int, int] = field(default_factory=dict)
     _models: dict[int, ServedModel] = field(default_factory=dict)
-    _looked_at: dict[int, float] = field(default_factory=dict)
+    _classes: dict[int, Sequence[str]] = field(default_factory=dict)
+    _timed_at: dict[int, float] = field(default_factory=dict)
+    _unsaid: int = 0
+    _said_at: float = -math.inf
 
-    def score_waiting(self, *, settling: float = SETTLING_SECONDS) -> int:
-        """Score some of what waits for each challenger; return how many suggestions that was.
+    def score_waiting(self, *, settling: float = SETTLING_SECONDS) -> bool:
+        """Score some of what waits for each challenger; return whether there may be more of it.
 
         Args:
             settling: Seconds that a suggestion must be old.
+
+        Raises:
+            sqlalchemy.exc.OperationalError, psycopg.OperationalError: The database does not answer. What it was at is
+                still waiting.
         """
+        if time.monotonic() - self._looked_at >= LOOK_SECONDS:
+            self._look()
+        more = [self._score_some(version, owner, settling) for version, owner in self._challengers.items()]
+        return any(more)
+
+    def _look(self) -> None:
+        """See who is challenger."""
         with session_for_jobs() as session:
             query = "SELECT version, category_set FROM deployed_models() WHERE role = 'challenger'"
-            challengers = dict(driver_connection(session).execute(query).fetchall())
-        for version in self._models.keys() - challengers.keys():
-            del self._models[version]
-        return sum(self._score_some(version, owner, settling) for version, owner in challengers.items())
+            self._challengers = dict(driver_connection(session).execute(query).fetchall())
+        self._looked_at = time.monotonic()
+        for version in self._passed.keys() - self._challengers.keys():
+            # As a challenger again, it is asked about what comes then.
+            del self._passed[version]
+            self._models.pop(version, None)
 
-    def _score_some(self, version: int, category_set: int | None, settling: float) -> int:
-        is_time_to_look = time.monotonic() - self._looked_at.get(version, -LOOK_SECONDS) >= LOOK_SECONDS
+    def _score_some(self, version: int, category_set: int | None, settling: float) -> bool:
         with session_for_jobs() as session:
             connection = driver_connection(session)
-            # What a crash of the database takes is only what nobody was shown.
-            connection.execute("SET LOCAL synchronous_commit = off")
-            chosen = {"category_set": category_set, "version": str(version), "after": self._after.get(version, 0)}
-            if is_time_to_look:
-                self._looked_at[version] = time.monotonic()
-                chosen["after"] = self._skip_late(connection, version, chosen)
-            condition = f"{_SERVED} ORDER BY suggestion_events.id LIMIT {AT_ONCE}"
-            kept = read_kept(connection, condition, chosen | {"seconds": settling})
-            if not kept:
-                return 0
-            try:
-                answers = self._ask(version, kept)
-                _write(connection, version, kept, answers, self._time(version, kept[0]) if is_time_to_look else None)
-                SHADOW_SCORED.inc(len(kept))
-            except Exception as error:  # noqa: BLE001 -- what one challenger does wrong must not hold up the others
-                # Not its words, which may hold what somebody bought.
-                logger.error("Challenger %d failed on %d suggestions: %s", version, len(kept), type(error).__name__)  # noqa: TRY400
-                SHADOW_FAILED.inc(len(kept))
-                session.rollback()
-        self._after[version] = kept[-1].event_id
-        return len(kept)
+            passed = self._passed[version] if version in self._passed else last_passed(connection, version)
+            if passed is None:
+                return False
+            ages = {"settling": settling, "longest": MOST_SECONDS}
+            most = LOOKED_THROUGH
+            following = read_following(connection, version, category_set, passed, **ages, most=most)
+            if following and following[-1].is_late:
+                most = SKIPPED_THROUGH
+                following = read_following(connection, version, category_set, passed, **ages, most=most)
+            settled = list(takewhile(lambda event: event.is_settled, following))
+            due = [event.event_id for event in settled if event.is_due and not event.is_late][:AT_ONCE]
+            failed = bool(due) and not self._score(session, version, due)
+        if not settled:
+            return False
+        last = due[-1] if len(due) == AT_ONCE else settled[-1].event_id
+        skipped = sum(event.is_due and event.is_late for event in settled if event.event_id <= last)
+        self._passed[version] = last
+        if skipped or failed:
+            keep_skipped(version, last)
+        self._count(version, scored=0 if failed else len(due), failed=len(due) if failed else 0, skipped=skipped)
+        return len(due) == AT_ONCE or len(settled) == most
 
-    def _skip_late(self, connection: psycopg.Connection[Any], version: int, chosen: dict[str, Any]) -> int:
-        """Skip what has waited too long; return the number of the last event that is done or skipped."""
-        query = f"SELECT count(*), max(suggestion_events.id) FROM suggestion_events {_SERVED}"  # noqa: S608 -- a constant
-        ((late, last),) = connection.execute(query.encode(), chosen | {"seconds": MOST_SECONDS}).fetchall()
-        # What was there before the process began is nobody's overload.
-        if late and version in self._after:
-            logger.warning("Challenger %d cannot keep up: %d suggestions were skipped", version, late)
-            SHADOW_DROPPED.inc(late)
-        after = max(self._after.get(version, 0), last or 0)
-        self._after[version] = after
-        return after
+    def _score(self, session: Session, version: int, due: Sequence[int]) -> bool:
+        """Ask a challenger about events and log what it says; return whether it could."""
+        connection = driver_connection(session)
+        try:
+            condition = "WHERE suggestion_events.id = ANY(%(due)s::bigint[]) ORDER BY suggestion_events.id"
+            kept = read_kept(connection, condition, {"due": due})
+            if kept:
+                answers = self._ask(session, version, kept)
+                _write(connection, version, kept, answers, self._time(session, version, kept[0]))
+        except DATABASE_GONE:
+            raise
+        except Exception as error:  # noqa: BLE001 -- what one challenger does wrong must not hold up the others
+            # Not its words, which may hold what somebody bought.
+            logger.error("Challenger %d failed on %d suggestions: %s", version, len(due), type(error).__name__)  # noqa: TRY400
+            session.rollback()
+            return False
+        return True
 
-    def _ask(self, version: int, kept: Sequence[KeptSuggestion]) -> list[dict[str, float]]:
+    def _count(self, version: int, *, scored: int, failed: int, skipped: int) -> None:
+        SHADOW_SCORED.inc(scored)
+        SHADOW_FAILED.inc(failed)
+        SHADOW_DROPPED.inc(skipped)
+        self._unsaid += skipped
+        if self._unsaid and time.monotonic() - self._said_at >= SAY_SECONDS:
+            logger.warning("Challenger %d cannot keep up: %d suggestions were skipped", version, self._unsaid)
+            self._unsaid, self._said_at = 0, time.monotonic()
+
+    def _ask(self, session: Session, version: int, kept: Sequence[KeptSuggestion]) -> list[dict[str, float]]:
         """Let the challenger say what it would have suggested, in words of the classes of whoever was told."""
         told = {each.counts_for_models["version"] for each in kept if each.counts_for_models} - {None}
-        classes = {each: self._open(each).model.classes for each in told}
-        return score_by_another(self._open(version), kept, classes, MOST_CANDIDATES)
+        classes = {each: self._classes_of(session, each) for each in told}
+        return score_by_another(self._open(session, version), kept, classes, MOST_CANDIDATES)
 
-    def _time(self, version: int, kept: KeptSuggestion) -> float:
-        """Give the milliseconds that the challenger takes for one suggestion."""
-        told = (kept.counts_for_models or {})["version"]
-        classes = {} if told is None else {told: self._open(told).model.classes}
-        began = time.perf_counter()
-        score_by_another(self._open(version), [kept], classes, MOST_CANDIDATES)
-        return round((time.perf_counter() - began) * 1000, 3)
+    def _time(self, session: Session, version: int, kept: KeptSuggestion) -> float | None:
+        """Give the milliseconds of a processor that one suggestion takes the challenger, where it is time to look.
 
-    def _open(self, version: int) -> ServedModel:
+        Not the clock's: this process yields to all others, so most of what passes may be theirs.
+        """
+        if time.monotonic() - self._timed_at.get(version, -math.inf) < LOOK_SECONDS:
+            return None
+        began = time.thread_time()
+        self._ask(session, version, [kept])
+        self._timed_at[version] = time.monotonic()
+        return round((time.thread_time() - began) * 1000, 3)
+
+    def _open(self, session: Session, version: int) -> ServedModel:
         if version not in self._models:
-            with session_for_jobs() as session:
-                artefact = open_any_version(session, version)
-            self._models[version] = serve_model(model_from_artefact(artefact), version)
+            self._models[version] = serve_model(model_from_artefact(open_any_version(session, version)), version)
         return self._models[version]
+
+    def _classes_of(self, session: Session, version: int) -> Sequence[str]:
+        """Give a version's classes, which never change, without keeping the version in memory."""
+        if version not in self._classes:
+            self._classes[version] = tuple(open_any_version(session, version).header["classes"])
+        return self._classes[version]
 
 
 def _write(
@@ -151,6 +196,8 @@ def _write(
         inputs: dict[str, Any] = {"engine": "model", "min_confidence": threshold}
         inputs |= {} if rows or milliseconds is None else {"milliseconds": milliseconds}
         rows.append({"served_event_id": each.event_id, "candidates": candidates, "inputs": inputs})
+    # What a crash of the database takes is only what nobody was shown.
+    connection.execute("SET LOCAL synchronous_commit = off")
     connection.execute(
         """
         INSERT INTO suggestion_events (

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -96,7 +97,14 @@ def _lock(descriptor: int) -> bool:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-P", "-m", "app.jobs.shadow"], stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-P", "-m", "app.jobs.shadow", str(os.getpid())]
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    # It runs only where a processor has nothing else to do, and is the first to go where memory is short: from here,
+    # while it has one thread. Those that libraries start when they are imported would keep what they began with.
+    with suppress(OSError):  # it has ended already, which is noticed with the next look
+        os.sched_setscheduler(child.pid, os.SCHED_IDLE, os.sched_param(0))
+        Path(f"/proc/{child.pid}/oom_score_adj").write_text("1000")
+    return child
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

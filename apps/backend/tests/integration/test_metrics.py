@@ -84,7 +84,7 @@ FROM_THE_START = [
         ("lm_suggestions_abstained_total", {"source": source, "reason": reason})
         for source, reason in product(["rule", "model"], ["no_candidate", "below_confidence"])
     ),
-    *(("lm_model_fallbacks_total", {"reason": reason}) for reason in ["none", "broken", "loading", "slow"]),
+    *(("lm_model_fallbacks_total", {"reason": reason}) for reason in ["none", "broken", "loading", "slow", "failed"]),
     *(("lm_labels_total", {"source": source}) for source in ["human", "rule", "import"]),
     *(("lm_ingest_rows_total", {"outcome": outcome}) for outcome in ["inserted", "duplicates", "rejected"]),
     ("lm_features_built_total", {}),

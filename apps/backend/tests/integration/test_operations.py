@@ -19,6 +19,7 @@ from processes import METRICS_TOKEN, answers, free_address, running, server, wai
 
 from app.config import BACKEND_DIR, REPOSITORY_ROOT, get_settings
 from app.embedded_postgres import client_binary
+from app.services.metrics import render
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,16 @@ def test_every_alert_has_a_case_that_fires_and_one_that_stays_quiet() -> None:
             for check in case["alert_rule_test"]:
                 expected[check["alertname"]].add(bool(check["exp_alerts"]))
     assert expected == {alert: {True, False} for alert in expected}
+
+
+def test_every_metric_of_ours_is_in_the_documentation_and_on_the_dashboard() -> None:
+    known = set(re.findall(r"^# TYPE (lm_\w+) ", render().decode(), re.MULTILINE))
+    assert "lm_shadow_dropped_total" in known
+    section = (REPOSITORY_ROOT / "docs" / "operations.md").read_text().split("## Metrics")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`lm_[^|]+) \|", section, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == known
+    shown = " ".join(panel_expressions())
+    assert {name for name in known if not re.search(rf"\b{name}(_bucket)?\b", shown)} == set()
 
 
 def test_every_query_of_a_runbook_runs(admin_connection: psycopg.Connection) -> None:

@@ -117,7 +117,7 @@ def test_every_setting_of_the_backend_is_one_that_the_program_reads() -> None:
 def test_what_the_example_leaves_empty_keeps_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = Settings()
     empty = re.findall(r"^(LM_\w+)=$", EXAMPLE, re.MULTILINE)
-    assert {"LM_LABEL_WEIGHTS", "LM_TARGET_ERROR"} <= set(empty)
+    assert {"LM_LABEL_WEIGHTS", "LM_TARGET_ERROR", "LM_PROMOTION", "LM_SHADOW", "LM_SHADOW_MEMORY_MIB"} <= set(empty)
     for name in empty:
         monkeypatch.setenv(name, "")
     assert Settings() == defaults
