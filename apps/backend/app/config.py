@@ -35,11 +35,13 @@ class PromotionPolicy(BaseModel):
 
     Attributes:
         automatic: Whether challengers are promoted and refused without being asked for.
-        least_answers: Transactions that both were asked about and somebody said what they are, at the fewest.
+        least_answers: Transactions that both were asked about and somebody said what they are, at the fewest. How many
+            merchants of users they are of, which is what is independent, counts in the intervals.
         category_answers: Of a category, from which on it counts by itself.
         category_margin: By how much of a category's answers the challenger may be worse.
-        milliseconds: What it may take for one suggestion, in 95 of 100 cases.
-        promise_tolerance: How far the share of accepted suggestions may be below what the champion was sure of.
+        milliseconds: What it may take for one suggestion, in 95 of 100 cases, in processor time.
+        least_timings: How often that must have been measured.
+        promise_tolerance: How far the share of right suggestions may be below what the champion was sure of.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +51,7 @@ class PromotionPolicy(BaseModel):
     category_answers: int = Field(default=20, ge=1)
     category_margin: float = Field(default=0.1, ge=0, lt=1)
     milliseconds: float = Field(default=5.0, gt=0)
+    least_timings: int = Field(default=30, ge=1)
     promise_tolerance: float = Field(default=0.05, ge=0, lt=1)
 
 

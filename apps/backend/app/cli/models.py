@@ -20,6 +20,8 @@ from app.services.model_aliases import mirror_aliases
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from app.services.challenger_policy import ChallengerReport
+    from app.services.champion_watch import Promise
     from app.services.deployments import Deployment, VersionDetails, VersionRow
 
 app = typer.Typer(help="List the trained models, and say which is champion.", no_args_is_help=True)
@@ -166,24 +168,23 @@ def judge(
     user_id = acting_user(user)
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, user_id)
-        promise = champion_watch.read_promise(session, category_set)
-        report = challenger_policy.report_challenger(session, category_set)
-        if apply and report is not None:
-            challenger_policy.carry_out(session, category_set, report)
+    # A champion that is taken back was not what the challenger has to beat.
+    promise, taken_back = champion_watch.watch_champion(category_set, apply=apply)
+    report = challenger_policy.judge_challenger(category_set, apply=apply)
     if apply:
         mirror_aliases()
     if as_json:
-        _print_json({"champion": promise and asdict(promise), "challenger": report and asdict(report)})
+        champion = promise and asdict(promise) | {"is_broken": promise.is_broken}
+        _print_json(
+            {
+                "champion": champion,
+                "taken_back": taken_back and asdict(taken_back),
+                "challenger": report and asdict(report),
+            }
+        )
         return
-    if promise is None:
-        results.print("There is no champion; the heuristics answer.")
-    else:
-        results.print(f"Champion, version {promise.version}. {promise.sentence}", soft_wrap=True)
-    if report is None:
-        results.print("There is no challenger; `lm models challenge VERSION` makes one.")
-    else:
-        decided = _DECISIONS[report.decision]
-        results.print(f"Challenger, version {report.version}. {' '.join(report.reasons)} {decided}", soft_wrap=True)
+    results.print(_told_champion(promise, taken_back), soft_wrap=True)
+    results.print(_told_challenger(report), soft_wrap=True)
 
 
 @app.command()
@@ -203,6 +204,31 @@ def history(*, as_json: AsJson = False, user: User = None) -> None:
 def _report(made: Deployment) -> None:
     before = "" if made.replaced_version is None else f"; it was version {made.replaced_version}"
     results.print(f"Version {made.version} is the champion now{before}.", soft_wrap=True)
+
+
+def _told_champion(promise: Promise | None, taken_back: Deployment | None) -> str:
+    if promise is None:
+        return "There is no champion; the heuristics answer."
+    told = f"Champion, version {promise.version}. {promise.sentence}"
+    if not promise.is_broken:
+        return told
+    if taken_back is None:
+        return f"{told} It does not keep its promise; `lm models judge --apply` takes it back."
+    now = "The heuristics answer" if taken_back.action == "retire" else f"Version {taken_back.version} is champion"
+    return f"{told} It did not keep its promise and was taken back. {now} now."
+
+
+def _told_challenger(report: ChallengerReport | None) -> str:
+    if report is None:
+        return "There is no challenger; `lm models challenge VERSION` makes one."
+    found = report.evidence.disagreements
+    disagreements = (
+        f"Counting each of {report.evidence.comparison.treatment_units:,} merchants of users once, by the first answer "
+        f"that one of the two alone has right: {found.wins:,} for the challenger and {found.losses:,} for the champion "
+        f"(e-value {found.e_value:.3g}; {1 / found.alpha:.0f} or more is no chance)."
+    )
+    decided = _DECISIONS[report.decision]
+    return f"Challenger, version {report.version}. {' '.join(report.reasons)} {disagreements} {decided}"
 
 
 def _table_of_versions(versions: Iterable[VersionRow]) -> Table:

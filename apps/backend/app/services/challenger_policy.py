@@ -1,14 +1,9 @@
-"""Whether the challenger becomes champion: decided by a policy, from answers that came in while it stood in the shadow.
-
-Both were told the same of each transaction, and what it is was said afterwards: by an answer to the suggestion, or a
-label. An accepted suggestion is what the champion said, so such answers lean towards the champion; a challenger that
-wins in spite of that has won.
-"""
+"""Whether the challenger becomes champion: decided by a policy, from answers while it stood in the shadow."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -16,53 +11,43 @@ from sqlalchemy import text
 
 from app.config import get_settings
 from app.db import session_for_jobs
-from app.ml.sequential import compare_on_same_answers, tell_comparison
+from app.errors import ArtefactRefused, LedgermillError
+from app.ml.sequential import UnitOutcomes, share_sequence, tell_comparison
 from app.services import deployments
+from app.services.challenger_evidence import count_categories, read_answers, weigh_answers
 from app.services.model_aliases import mirror_aliases
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
     from app.config import PromotionPolicy
-    from app.ml.sequential import Comparison
+    from app.services.challenger_evidence import CategoryRecord, PairedEvidence
+
+logger = logging.getLogger(__name__)
 
 ACTOR: Final = "the policy"
 
 Decision = Literal["promote", "refuse", "wait"]
 
+# The share of suggestions that may take longer than the policy allows.
+_SLOW_SHARE: Final = 0.05
+
 
 @dataclass(frozen=True)
-class PairedAnswer:
-    """A transaction that the champion and the challenger were asked about before anybody said what it is.
+class Timings:
+    """What one suggestion took the challenger, in processor time, each time that was measured.
 
     Attributes:
-        unit: The user and the merchant.
-        truth: What it is.
-        champion: What was suggested; None for nothing. The heuristics stand in where they answered.
-        challenger: What the challenger would have suggested.
+        count: How often it was.
+        slow: How often it was more than the policy allows.
+        milliseconds: The 95th of a hundred; None where none was timed.
     """
 
-    unit: tuple[int, str]
-    truth: str
-    champion: str | None
-    challenger: str | None
-
-    @property
-    def difference(self) -> int:
-        """1 where the challenger alone is right, -1 where the champion alone is."""
-        return (self.challenger == self.truth) - (self.champion == self.truth)
-
-
-@dataclass(frozen=True)
-class CategoryRecord:
-    """How the two did on the transactions of one category; difference is the mean of theirs."""
-
-    category: str
-    answers: int
-    difference: float
+    count: int
+    slow: int
+    milliseconds: float | None
 
 
 @dataclass(frozen=True)
@@ -70,19 +55,17 @@ class ChallengerReport:
     """What is known of a challenger, and what follows from it.
 
     Attributes:
-        since: When it became challenger.
-        comparison: Of the shares that are right, challenger less champion.
-        categories: Those with the fewest answers that count, the worst first.
-        milliseconds: What it takes for one suggestion, the 95th of a hundred; None where none was timed.
+        since: Since when answers count: since both became what they are.
+        evidence: What the answers say of the two.
+        timings: Since it became challenger.
         reasons: Why, in sentences.
     """
 
     version: int
     champion: int | None
     since: dt.datetime
-    comparison: Comparison
-    categories: tuple[CategoryRecord, ...]
-    milliseconds: float | None
+    evidence: PairedEvidence
+    timings: Timings
     decision: Decision
     reasons: tuple[str, ...]
 
@@ -93,27 +76,58 @@ def judge_challengers() -> list[ChallengerReport]:
         sets = deployments.category_sets_with_models(session)
     reports = []
     for category_set in sets:
-        with session_for_jobs() as session:
-            deployments.take_turns(session, category_set)
-            report = report_challenger(session, category_set)
-            if report is None:
-                continue
-            if get_settings().promotion.automatic:
-                carry_out(session, category_set, report)
+        try:
+            report = judge_challenger(category_set, apply=get_settings().promotion.automatic)
+        except LedgermillError as error:
+            # What is wrong with one category set must not hold up the others.
+            logger.warning("The challenger of category set %s cannot be judged: %s", category_set or "shared", error)
+            continue
+        if report is not None:
             reports.append(report)
     if any(report.decision != "wait" for report in reports):
         mirror_aliases()
     return reports
 
 
-def carry_out(session: Session, category_set: int | None, report: ChallengerReport) -> None:
-    """Do what a report says: promote the challenger, or refuse it and let it be challenger no longer."""
-    decision = {"actor": ACTOR, "reason": " ".join(report.reasons)[: deployments.LONGEST_TEXT]}
+def judge_challenger(category_set: int | None, *, apply: bool) -> ChallengerReport | None:
+    """Report about a category set's challenger and, if that is wanted, do what the policy says.
+
+    Returns:
+        None where there is no challenger.
+    """
+    with session_for_jobs() as session:
+        report = report_challenger(session, category_set)
+    if not apply or report is None or report.decision == "wait":
+        return report
+    # Only what is to be decided is read where others have to wait: somebody may be going back in a hurry.
+    with session_for_jobs() as session:
+        deployments.take_turns(session, category_set)
+        report = report_challenger(session, category_set)
+        return None if report is None else carry_out(session, category_set, report)
+
+
+def carry_out(session: Session, category_set: int | None, report: ChallengerReport) -> ChallengerReport:
+    """Do what a report says: promote the challenger, or refuse it and let it be challenger no longer.
+
+    Args:
+        session: That took turns before it read the report.
+        category_set: Whose challenger.
+        report: What to do, and why.
+
+    Returns:
+        The report; a refusal where the challenger was to become champion and its file is not what was registered.
+    """
     if report.decision == "promote":
-        deployments.promote(session, category_set, report.version, **decision)
-    elif report.decision == "refuse":
+        try:
+            deployments.promote(session, category_set, report.version, actor=ACTOR, reason=_reason(report))
+        except ArtefactRefused as error:
+            # Nothing is written before the file is read.
+            report = replace(report, decision="refuse", reasons=(str(error), *report.reasons))
+    if report.decision == "refuse":
+        decision = {"actor": ACTOR, "reason": _reason(report)}
         deployments.record_refusal(session, category_set, report.version, **decision)
-        deployments.withdraw(session, category_set, **decision)
+        deployments.withdraw(session, category_set, report.version, **decision)
+    return report
 
 
 def report_challenger(session: Session, category_set: int | None) -> ChallengerReport | None:
@@ -129,112 +143,93 @@ def report_challenger(session: Session, category_set: int | None) -> ChallengerR
     roles = deployments.current(session, category_set)
     if roles.challenger is None:
         return None
-    challenged = next(each for each in deployments.history(session, category_set) if each.action == "challenge")
-    answers = _read_answers(session, category_set, roles.challenger, challenged.created_at)
-    comparison = _compare(answers)
-    categories = _by_category(answers, get_settings().promotion.category_answers)
-    milliseconds = _read_milliseconds(session, roles.challenger, challenged.created_at)
-    decision, reasons = decide(get_settings().promotion, comparison, categories, milliseconds)
-    return ChallengerReport(
-        version=roles.challenger,
-        champion=roles.champion,
-        since=challenged.created_at,
-        comparison=comparison,
-        categories=categories,
-        milliseconds=milliseconds,
-        decision=decision,
-        reasons=tuple(reasons),
+    policy = get_settings().promotion
+    decided = deployments.history(session, category_set)
+    challenged = next(each for each in decided if each.action == "challenge").created_at
+    # Answers to a former champion's suggestions say nothing of this one.
+    crowned = (each.created_at for each in decided if each.action in deployments.CHAMPION_CHANGES)
+    since = max(challenged, next(crowned, challenged))
+    answers = read_answers(session, category_set, champion=roles.champion, challenger=roles.challenger, since=since)
+    evidence = weigh_answers(
+        answers,
+        known_categories=count_categories(session, category_set),
+        category_answers=policy.category_answers,
     )
+    timings = _read_timings(session, roles.challenger, challenged, policy.milliseconds)
+    decision, reasons = decide(policy, evidence, timings)
+    return ChallengerReport(roles.challenger, roles.champion, since, evidence, timings, decision, tuple(reasons))
 
 
-def decide(
-    policy: PromotionPolicy,
-    comparison: Comparison,
-    categories: Sequence[CategoryRecord],
-    milliseconds: float | None,
-) -> tuple[Decision, list[str]]:
-    """Apply the policy to evidence; return the decision and its reasons."""
-    reasons = [tell_comparison("The challenger", "is right on", comparison)]
-    if comparison.treatment_answers < policy.least_answers:
+def decide(policy: PromotionPolicy, evidence: PairedEvidence, timings: Timings) -> tuple[Decision, list[str]]:
+    """Apply the policy to evidence; return the decision and its reasons.
+
+    Refused is what an interval proves, from what is independent of the champion. What only looks bad makes it wait.
+    """
+    compared = evidence.comparison
+    reasons = [tell_comparison("The challenger", "is right on", compared)]
+    if compared.treatment_answers < policy.least_answers:
         return "wait", [*reasons, f"{policy.least_answers:,} answers are the fewest that count."]
-    if comparison.upper < 0:
-        return "refuse", reasons
-    worse = [each for each in categories if each.difference < -policy.category_margin]
-    if worse:
-        listed = ", ".join(f"{each.category} ({each.difference * 100:+.1f} points)" for each in worse)
-        return "refuse", [*reasons, f"It is worse than may be on {listed}."]
-    if milliseconds is not None and milliseconds > policy.milliseconds:
-        slow = f"It takes {milliseconds:.1f} ms for a suggestion, and {policy.milliseconds:.1f} are the most."
-        return "refuse", [*reasons, slow]
-    if comparison.lower <= 0:
-        return "wait", reasons
+    against = _against(policy, evidence, timings)
+    if against:
+        return "refuse", [*reasons, *against]
+    in_doubt = _in_doubt(policy, evidence, timings)
+    if in_doubt or compared.lower <= 0:
+        return "wait", [*reasons, *in_doubt]
     return "promote", reasons
 
 
-def _compare(answers: Sequence[PairedAnswer]) -> Comparison:
-    units: defaultdict[tuple[int, str], list[int]] = defaultdict(list)
-    for each in answers:
-        units[each.unit].append(each.difference)
-    return compare_on_same_answers(
-        np.array([sum(differences) for differences in units.values()], dtype=np.int64),
-        np.array([len(differences) for differences in units.values()], dtype=np.int64),
-    )
+def _against(policy: PromotionPolicy, evidence: PairedEvidence, timings: Timings) -> list[str]:
+    """Say what is proven against a challenger."""
+    reasons = []
+    if evidence.independent.upper < 0:
+        told = tell_comparison("it", "is right on", evidence.independent)
+        reasons.append(f"Where more than an accept says what is right, {told}.")
+    worse = [each for each in evidence.categories if each.independent.upper < -policy.category_margin]
+    if worse:
+        reasons.append(f"It is worse than may be on {_listed(worse, independent=True)}.")
+    timed = np.arange(timings.count)
+    slow = share_sequence(UnitOutcomes(np.ones_like(timed), (timed < timings.slow).astype(np.int64)))
+    if timings.count >= policy.least_timings and slow.lower > _SLOW_SHARE:
+        reasons.append(_tell_time(policy, timings))
+    return reasons
 
 
-def _by_category(answers: Sequence[PairedAnswer], least: int) -> tuple[CategoryRecord, ...]:
-    found: defaultdict[str, list[int]] = defaultdict(list)
-    for each in answers:
-        found[each.truth].append(each.difference)
-    records = [
-        CategoryRecord(category, len(differences), sum(differences) / len(differences))
-        for category, differences in found.items()
-        if len(differences) >= least
-    ]
-    return tuple(sorted(records, key=lambda record: (record.difference, record.category)))
+def _in_doubt(policy: PromotionPolicy, evidence: PairedEvidence, timings: Timings) -> list[str]:
+    """Say what is not proven against a challenger and yet keeps it from becoming champion."""
+    reasons = []
+    worse = [each for each in evidence.categories if (each.comparison.difference or 0) < -policy.category_margin]
+    if worse:
+        reasons.append(f"So far it is worse than may be on {_listed(worse, independent=False)}.")
+    if timings.milliseconds is None or timings.count < policy.least_timings:
+        reasons.append(f"It was timed {timings.count:,} times; {policy.least_timings:,} are the fewest that count.")
+    elif timings.milliseconds > policy.milliseconds:
+        reasons.append(_tell_time(policy, timings))
+    return reasons
 
 
-def _read_answers(session: Session, category_set: int | None, version: int, since: dt.datetime) -> list[PairedAnswer]:
-    """Read what was said of transactions after both were asked; of a transaction that was asked about often, once."""
-    rows = session.execute(
+def _listed(categories: list[CategoryRecord], *, independent: bool) -> str:
+    found = [(each.category, each.independent if independent else each.comparison) for each in categories]
+    return ", ".join(f"{category} ({(compared.difference or 0) * 100:+.1f} points)" for category, compared in found)
+
+
+def _tell_time(policy: PromotionPolicy, timings: Timings) -> str:
+    return f"It takes {timings.milliseconds:.1f} ms for a suggestion, and {policy.milliseconds:.1f} are the most."
+
+
+def _reason(report: ChallengerReport) -> str:
+    return " ".join(report.reasons)[: deployments.LONGEST_TEXT]
+
+
+def _read_timings(session: Session, version: int, since: dt.datetime, most: float) -> Timings:
+    row = session.execute(
         text("""
-            SELECT DISTINCT ON (served.txn_id)
-                served.user_id, coalesce(ml_features.merchant, '') AS merchant,
-                coalesce(truth_name.shown_as, transaction_labels.label) AS truth,
-                coalesce(served_name.shown_as, served.candidates -> 0 ->> 'label') AS champion,
-                coalesce(shadow_name.shown_as, shadow.candidates -> 0 ->> 'label') AS challenger
-            FROM suggestion_events AS shadow
-            INNER JOIN suggestion_events AS served ON served.id = shadow.served_event_id
-            INNER JOIN users ON users.id = served.user_id
-            INNER JOIN transaction_labels
-                ON transaction_labels.txn_id = served.txn_id AND transaction_labels.source IN ('human', 'import')
-                    AND transaction_labels.updated_at > served.created_at
-            LEFT JOIN ml_features ON ml_features.txn_id = served.txn_id
-            LEFT JOIN category_names AS truth_name
-                ON truth_name.user_id = served.user_id AND truth_name.name = transaction_labels.label
-                    AND truth_name.valid_to IS NULL
-            LEFT JOIN category_names AS served_name
-                ON served_name.user_id = served.user_id AND served_name.name = served.candidates -> 0 ->> 'label'
-                    AND served_name.valid_to IS NULL
-            LEFT JOIN category_names AS shadow_name
-                ON shadow_name.user_id = served.user_id AND shadow_name.name = shadow.candidates -> 0 ->> 'label'
-                    AND shadow_name.valid_to IS NULL
-            WHERE shadow.source = 'shadow' AND shadow.model_version = :version AND served.created_at >= :since
-                AND CASE WHEN users.own_categories OR users.is_demo THEN users.id END
-                    IS NOT DISTINCT FROM CAST(:category_set AS bigint)
-            ORDER BY served.txn_id, served.id
-        """),
-        {"version": str(version), "since": since, "category_set": category_set},
-    )
-    return [PairedAnswer((row.user_id, row.merchant), row.truth, row.champion, row.challenger) for row in rows]
-
-
-def _read_milliseconds(session: Session, version: int, since: dt.datetime) -> float | None:
-    found: float | None = session.execute(
-        text("""
-            SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY (inputs ->> 'milliseconds')::float8)
+            SELECT
+                count(*), count(*) FILTER (WHERE timed.milliseconds > :most),
+                percentile_cont(0.95) WITHIN GROUP (ORDER BY timed.milliseconds)
             FROM suggestion_events
+            CROSS JOIN LATERAL (SELECT (inputs ->> 'milliseconds')::float8 AS milliseconds) AS timed
             WHERE source = 'shadow' AND model_version = :version AND created_at >= :since AND inputs ? 'milliseconds'
         """),
-        {"version": str(version), "since": since},
-    ).scalar_one()
-    return found
+        {"version": str(version), "since": since, "most": most},
+    ).one()
+    return Timings(count=row[0], slow=row[1], milliseconds=row[2])

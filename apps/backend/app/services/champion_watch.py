@@ -15,6 +15,7 @@ from app.errors import ArtefactRefused, Conflict
 from app.ml.sequential import UnitOutcomes, share_sequence
 from app.services import deployments
 from app.services.model_aliases import mirror_aliases
+from app.services.todays_names import shown_today
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -31,13 +32,13 @@ ACTOR: Final = "the watch"
 
 @dataclass(frozen=True)
 class Promise:
-    """What a champion said of its suggestions that were answered, and what the answers were.
+    """What a champion was sure of, and how many of its suggestions proved right.
 
     Attributes:
         version: The champion.
         since: When it became that.
-        promised: How sure it was of them on average: the share that should be right.
-        live: The share that was accepted, with its sequence of intervals.
+        promised: How sure it was of its first candidates on average: the share that should be right.
+        live: The share of them that is right, with its sequence of intervals.
         tolerance: How far below the promise the interval must lie.
     """
 
@@ -57,7 +58,7 @@ class Promise:
         """The same, for a person."""
         share = "none yet" if self.live.share is None else f"{self.live.share:.1%}"
         return (
-            f"Of {self.live.answers:,} suggestions answered since it became champion {share} were accepted, "
+            f"Of {self.live.answers:,} suggestions answered or labelled since it became champion {share} were right, "
             f"[{self.live.lower:.1%}, {self.live.upper:.1%}]; it was sure of {self.promised:.1%}."
         )
 
@@ -69,17 +70,37 @@ def watch_champions() -> list[Deployment]:
     """
     with session_for_jobs() as session:
         sets = deployments.category_sets_with_models(session)
-    decisions = [made for category_set in sets if (made := _watch(category_set)) is not None]
+    decisions = [made for category_set in sets if (made := watch_champion(category_set, apply=True)[1]) is not None]
     if decisions:
         mirror_aliases()
     return decisions
 
 
-def read_promise(session: Session, category_set: int | None) -> Promise | None:
-    """Compare what the champion promised with what was answered since it became champion.
+def watch_champion(category_set: int | None, *, apply: bool) -> tuple[Promise | None, Deployment | None]:
+    """Compare what a category set's champion promised with what came, and, if that is wanted, take it back.
 
-    Only answers to suggestions made since then count, the last one each; units are merchants of users, whose answers
-    are alike. None where there is no champion.
+    Returns:
+        The promise, None where there is no champion; and what was decided, None where it stays.
+    """
+    with session_for_jobs() as session:
+        promise = read_promise(session, category_set)
+    if not apply or promise is None or not promise.is_broken:
+        return promise, None
+    # Only what is to be decided is read where others have to wait: somebody may be going back in a hurry.
+    with session_for_jobs() as session:
+        deployments.take_turns(session, category_set)
+        promise = read_promise(session, category_set)
+        if promise is None or not promise.is_broken:
+            return promise, None
+        return promise, _take_back(session, category_set, promise)
+
+
+def read_promise(session: Session, category_set: int | None) -> Promise | None:
+    """Compare what the champion promised with what came of what it suggested since it became champion.
+
+    A suggestion is right if its first candidate is what a person, or an import, called the transaction afterwards, else
+    what the last answer to it says, under today's names. A transaction counts once, with the first suggestion that
+    something is known of. Units are merchants of users, whose transactions are alike. None where there is no champion.
     """
     decided = next(
         (each for each in deployments.history(session, category_set) if each.action in ("promote", "rollback")), None
@@ -87,47 +108,55 @@ def read_promise(session: Session, category_set: int | None) -> Promise | None:
     if decided is None or deployments.current(session, category_set).champion != decided.version:
         return None
     rows = session.execute(
-        text("""
-            SELECT
-                sum((last_answer.action = 'accept')::integer) AS accepted, count(*) AS answers,
-                sum((events.candidates -> 0 ->> 'confidence')::float8) AS promised
-            FROM suggestion_events AS events
-            INNER JOIN users ON users.id = events.user_id
-            INNER JOIN LATERAL (
-                SELECT action FROM suggestion_feedback AS answer WHERE answer.event_id = events.id
-                ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
-            ) AS last_answer ON last_answer.action <> 'undo'
-            LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
-            WHERE events.source = 'model' AND events.model_version = :version AND events.created_at >= :since
-                AND jsonb_array_length(events.candidates) > 0
-                AND CASE WHEN users.own_categories OR users.is_demo THEN users.id END
-                    IS NOT DISTINCT FROM CAST(:category_set AS bigint)
-            GROUP BY events.user_id, ml_features.merchant
-        """),
+        text(f"""
+            SELECT sum(is_right::integer) AS right, count(*) AS answers, sum(confidence) AS promised
+            FROM (
+                SELECT DISTINCT ON (events.txn_id)
+                    events.user_id, ml_features.merchant,
+                    (events.candidates -> 0 ->> 'confidence')::float8 AS confidence,
+                    -- A rejection that names nothing right says that what was suggested is wrong.
+                    coalesce(
+                        {shown_today("events.user_id", "events.candidates -> 0 ->> 'label'")}
+                        = {shown_today("events.user_id", "coalesce(labelled.label, last_answer.label)")}, false
+                    ) AS is_right
+                FROM suggestion_events AS events
+                INNER JOIN users ON users.id = events.user_id
+                LEFT JOIN LATERAL (
+                    SELECT action, label FROM suggestion_feedback AS answer WHERE answer.event_id = events.id
+                    ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
+                ) AS last_answer ON last_answer.action <> 'undo'
+                LEFT JOIN transaction_labels AS labelled
+                    ON labelled.txn_id = events.txn_id AND labelled.source IN ('human', 'import')
+                        AND labelled.updated_at > events.created_at
+                LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
+                WHERE events.source = 'model' AND events.model_version = :version AND events.created_at >= :since
+                    AND jsonb_array_length(events.candidates) > 0
+                    AND (last_answer.action IS NOT NULL OR labelled.txn_id IS NOT NULL)
+                    AND CASE WHEN users.own_categories OR users.is_demo THEN users.id END
+                        IS NOT DISTINCT FROM CAST(:category_set AS bigint)
+                ORDER BY events.txn_id, events.id
+            ) AS suggestions
+            GROUP BY user_id, merchant
+        """),  # noqa: S608 -- of literals
         {"version": str(decided.version), "since": decided.created_at, "category_set": category_set},
     ).all()
     answers = np.array([row.answers for row in rows], dtype=np.int64)
-    accepted = np.array([row.accepted for row in rows], dtype=np.int64)
+    right = np.array([row.right for row in rows], dtype=np.int64)
     promised = sum(row.promised for row in rows) / max(int(answers.sum()), 1)
     return Promise(
         version=decided.version,
         since=decided.created_at,
         promised=promised,
-        live=share_sequence(UnitOutcomes(answers, accepted)),
+        live=share_sequence(UnitOutcomes(answers, right)),
         tolerance=get_settings().promotion.promise_tolerance,
     )
 
 
-def _watch(category_set: int | None) -> Deployment | None:
-    with session_for_jobs() as session:
-        deployments.take_turns(session, category_set)
-        promise = read_promise(session, category_set)
-        if promise is None or not promise.is_broken:
-            return None
-        reason = f"Version {promise.version} did not keep its promise. {promise.sentence}"
-        logger.warning("%s", reason)
-        try:
-            return deployments.rollback(session, category_set, actor=ACTOR, reason=reason)
-        except (ArtefactRefused, Conflict):
-            # There is nothing to go back to, or it cannot be opened.
-            return deployments.retire_champion(session, category_set, actor=ACTOR, reason=reason)
+def _take_back(session: Session, category_set: int | None, promise: Promise) -> Deployment:
+    reason = f"Version {promise.version} did not keep its promise. {promise.sentence}"
+    logger.warning("%s", reason)
+    try:
+        return deployments.rollback(session, category_set, actor=ACTOR, reason=reason)
+    except (ArtefactRefused, Conflict):
+        # There is nothing to go back to, or it cannot be opened.
+        return deployments.retire_champion(session, category_set, actor=ACTOR, reason=reason)

@@ -29,6 +29,9 @@ Action = Literal["promote", "rollback", "retire", "challenge", "withdraw", "refu
 
 LONGEST_TEXT: Final = 1000
 
+CHAMPION_CHANGES: Final[tuple[Action, ...]] = ("promote", "rollback", "retire")
+"""What makes another version champion, or none."""
+
 # What each action is about.
 _ROLES: Final[dict[Action, Role]] = {
     "promote": "champion",
@@ -199,8 +202,7 @@ def promote(session: Session, category_set: int | None, version: int, *, actor: 
     roles = current(session, category_set)
     if roles.champion == version:
         raise Conflict(f"Version {version} is the champion already.")
-    if roles.challenger == version:
-        _decide(session, category_set, "withdraw", version, None, actor, "It becomes champion.")
+    _withdraw_if_challenger(session, category_set, version, actor)
     return _decide(session, category_set, "promote", version, roles.champion, actor, reason)
 
 
@@ -221,16 +223,27 @@ def challenge(session: Session, category_set: int | None, version: int, *, actor
     return _decide(session, category_set, "challenge", version, roles.challenger, actor, reason)
 
 
-def withdraw(session: Session, category_set: int | None, *, actor: str, reason: str) -> Deployment:
+def withdraw(
+    session: Session, category_set: int | None, version: int | None = None, /, *, actor: str, reason: str
+) -> Deployment:
     """Let the challenger be none any more.
 
+    Args:
+        session: Of the role lm_jobs.
+        category_set: Whose challenger.
+        version: That must be the challenger; None for whichever is.
+        actor: Who decides.
+        reason: Why.
+
     Raises:
-        Conflict: There is none.
+        Conflict: There is none, or it is another version.
     """
     take_turns(session, category_set)
     challenger = current(session, category_set).challenger
     if challenger is None:
         raise Conflict("There is no challenger to withdraw.")
+    if version not in (None, challenger):
+        raise Conflict(f"Version {version} is not the challenger, version {challenger} is; it stays.")
     return _decide(session, category_set, "withdraw", challenger, None, actor, reason)
 
 
@@ -278,6 +291,7 @@ def rollback(session: Session, category_set: int | None, *, actor: str, reason: 
     if not before:
         raise Conflict(f"Version {champion} replaced no other, so there is nothing to go back to.")
     open_version(session, category_set, before[0])
+    _withdraw_if_challenger(session, category_set, before[0], actor)
     return _decide(session, category_set, "rollback", before[0], champion, actor, reason)
 
 
@@ -288,6 +302,12 @@ def take_turns(session: Session, category_set: int | None) -> None:
     """Let one transaction at a time decide about a category set."""
     lock = text("SELECT pg_advisory_xact_lock(hashtextextended('model deployments ' || :category_set, 0))")
     session.execute(lock, {"category_set": "shared" if category_set is None else str(category_set)})
+
+
+def _withdraw_if_challenger(session: Session, category_set: int | None, version: int, actor: str) -> None:
+    """A version that becomes champion is challenger no longer."""
+    if current(session, category_set).challenger == version:
+        _decide(session, category_set, "withdraw", version, None, actor, "It becomes champion.")
 
 
 def _role_of(roles: Current, version: int) -> Role | None:
