@@ -4,70 +4,76 @@ suggestions as (
     select * from {{ ref('stg_suggestion_events') }}
 ),
 
-evaluation as (
-    select * from {{ ref('fct_suggestions_eval') }}
-),
-
 experiments as (
     select * from {{ ref('stg_experiments') }}
 ),
 
-features as (
-    select * from {{ ref('stg_ml_features') }}
+arms as (
+    select * from {{ ref('stg_experiment_arms') }}
+),
+
+changes as (
+    select * from {{ ref('stg_experiment_changes') }}
+),
+
+feedback as (
+    select * from {{ ref('stg_suggestion_feedback') }}
 ),
 
 category_names as (
     select * from {{ ref('stg_category_names') }}
 ),
 
-names_today as (
-    select * from category_names
-    where valid_to is null
-),
-
--- What was randomised is a user, or a user's merchant; a user where the description gives none. Erased people's
--- suggestions cannot be told apart by unit any more.
-in_experiments as (
+-- What was randomised, and what was due for each arm, is what the suggestion itself kept of it: whatever is derived
+-- later may have changed since. Where nothing was kept, nothing is known, and what was kept of an experiment that is
+-- gone is no part of another one of its name.
+final as (
     select
         suggestions.event_id,
         experiments.experiment_id,
+        changes.change_id,
+        suggestions.txn_id,
         suggestions.user_id,
         experiments.experiment,
-        case when experiments.unit = 'user_merchant' then nullif(features.merchant, '') end as merchant,
+        experiments.experiment || ':' || suggestions.exposure_unit as experiment_unit,
+        suggestions.exposure_versions as versions,
         suggestions.arm,
-        coalesce(names_today.shown_as, suggestions.top_label) as first_label,
+        coalesce(category_names.shown_as, suggestions.top_label) as first_label,
+        last_feedback.action,
         suggestions.propensity,
-        suggestions.suggested_at
+        case
+            when arms.engine <> 'rule' and not suggestions.is_by_own_rule then suggestions.suggestion_source = 'rule'
+        end as is_fallback,
+        suggestions.suggested_at,
+        last_feedback.answered_at
     from suggestions
     inner join experiments on suggestions.experiment = experiments.experiment
-    left join features on suggestions.txn_id = features.txn_id
-    left join names_today on suggestions.user_id = names_today.user_id and suggestions.top_label = names_today.word
-    where suggestions.suggestion_source <> 'shadow' and suggestions.user_id is not null
-),
-
--- Where nothing but its own accept vouches for the label, that says nothing about a suggestion's precision.
-final as (
-    select
-        in_experiments.event_id,
-        in_experiments.experiment_id,
-        in_experiments.user_id,
-        in_experiments.experiment,
-        concat_ws(':', in_experiments.experiment, in_experiments.user_id, in_experiments.merchant) as experiment_unit,
-        in_experiments.merchant,
-        in_experiments.arm,
-        in_experiments.propensity,
-        evaluation.is_accepted,
-        cast(
-            case
-                when in_experiments.first_label is null or not evaluation.has_independent_truth then null
-                when evaluation.current_label = in_experiments.first_label then 1
-                else 0
-            end as numeric(1, 0)
-        ) as is_correct,
-        cast(cast(in_experiments.first_label is not null as integer) as numeric(1, 0)) as is_covered,
-        in_experiments.suggested_at
-    from in_experiments
-    inner join evaluation on in_experiments.event_id = evaluation.event_id
+    inner join arms on experiments.experiment_id = arms.experiment_id and suggestions.arm = arms.arm
+    inner join changes
+        on
+            experiments.experiment_id = changes.experiment_id
+            and suggestions.exposure_change_id = changes.change_id
+    left join category_names
+        on
+            suggestions.user_id = category_names.user_id
+            and suggestions.top_label = category_names.word
+            and category_names.valid_to is null
+    -- An undo takes the answer back.
+    left join
+        lateral (
+            select
+                feedback.action,
+                feedback.answered_at
+            from feedback
+            where feedback.event_id = suggestions.event_id
+            order by feedback.answered_at desc, feedback.feedback_id desc
+            limit 1
+        ) as last_feedback
+        on last_feedback.action <> 'undo'
+    where
+        suggestions.suggestion_source <> 'shadow'
+        and suggestions.user_id is not null
+        and suggestions.exposure_unit is not null
 )
 
 select * from final

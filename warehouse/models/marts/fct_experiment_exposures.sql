@@ -12,85 +12,81 @@ changes as (
     select * from {{ ref('stg_experiment_changes') }}
 ),
 
+stops as (
+    select
+        experiment_id,
+        arm,
+        min(change_id) as change_id
+    from changes
+    where action = 'stop_arm'
+    group by experiment_id, arm
+),
+
+-- In the order of the changes that were in force and not of time: servers follow a change one after the other.
 in_order as (
     select
-        event_id,
-        experiment_id,
-        experiment_unit,
-        arm,
-        suggested_at,
-        lag(arm) over unit_in_time as previous_arm,
-        lag(suggested_at) over unit_in_time as previously_suggested_at
+        *,
+        row_number() over unit_in_order as position_in_unit,
+        lag(change_id) over unit_in_order as previous_change_id,
+        lag(arm) over unit_in_order as previous_arm
     from suggestions
-    window unit_in_time as (partition by experiment_unit order by suggested_at, event_id)
+    window unit_in_order as (partition by experiment_unit order by change_id, suggested_at, event_id)
 ),
 
 crossings as (
     select
         in_order.*,
-        coalesce(arms.is_control, false) as is_to_control
+        in_order.arm <> in_order.previous_arm as is_crossing,
+        changes.ramp,
+        previous_changes.ramp as previous_ramp,
+        arms.is_control as is_to_control,
+        stops.change_id as stop_change_id,
+        arms.is_control or previous_arms.is_control as is_of_control
     from in_order
-    left join arms on in_order.experiment_id = arms.experiment_id and in_order.arm = arms.arm
-    where in_order.arm <> in_order.previous_arm
-),
-
--- A ramp takes units out of the control or back into it, and an arm that is stopped leaves its units to the control.
--- Servers follow within a second, and a suggestion has the time at which its request began.
-explained as (
-    select distinct crossings.event_id
-    from crossings
-    inner join changes
+    inner join arms on in_order.experiment_id = arms.experiment_id and in_order.arm = arms.arm
+    inner join changes on in_order.change_id = changes.change_id
+    left join arms as previous_arms
+        on in_order.experiment_id = previous_arms.experiment_id and in_order.previous_arm = previous_arms.arm
+    left join changes as previous_changes on in_order.previous_change_id = previous_changes.change_id
+    -- Of the treatment that the unit leaves for the control, or comes to.
+    left join stops
         on
-            crossings.experiment_id = changes.experiment_id
-            and changes.changed_at between crossings.previously_suggested_at - interval '10 seconds'
-            and crossings.suggested_at + interval '10 seconds'
-    inner join arms on crossings.experiment_id = arms.experiment_id and crossings.previous_arm = arms.arm
-    where
-        (crossings.is_to_control and changes.action = 'stop_arm' and changes.arm = crossings.previous_arm)
-        or (crossings.is_to_control <> arms.is_control and changes.action in ('start', 'ramp'))
+            in_order.experiment_id = stops.experiment_id
+            and stops.arm = case when arms.is_control then in_order.previous_arm else in_order.arm end
 ),
 
-crossed as (
+-- A ramp takes units out of the control or back into it, an arm that is stopped leaves its units to the control, and
+-- nothing takes a unit from one treatment to another.
+explained as (
     select
-        crossings.experiment_unit,
-        bool_or(explained.event_id is null) as has_slipped
+        *,
+        case
+            when not is_of_control then false
+            when is_to_control
+                then
+                    ramp < previous_ramp
+                    or coalesce(stop_change_id > previous_change_id and stop_change_id <= change_id, false)
+            else ramp > previous_ramp and coalesce(stop_change_id > change_id, true)
+        end as is_explained
     from crossings
-    left join explained on crossings.event_id = explained.event_id
-    group by crossings.experiment_unit
-),
-
-first_exposures as (
-    select distinct on (experiment_unit) *
-    from suggestions
-    order by experiment_unit asc, suggested_at asc, event_id asc
-),
-
-units as (
-    select
-        experiment_unit,
-        count(*) as suggestions,
-        max(suggested_at) as last_exposed_at
-    from suggestions
-    group by experiment_unit
 ),
 
 final as (
     select
-        units.experiment_unit,
-        first_exposures.experiment_id,
-        first_exposures.user_id,
-        first_exposures.experiment,
-        first_exposures.arm,
-        first_exposures.merchant,
-        first_exposures.propensity,
-        units.suggestions,
-        crossed.experiment_unit is not null as has_crossed,
-        coalesce(crossed.has_slipped, false) as has_slipped,
-        first_exposures.suggested_at as first_exposed_at,
-        units.last_exposed_at
-    from units
-    inner join first_exposures on units.experiment_unit = first_exposures.experiment_unit
-    left join crossed on units.experiment_unit = crossed.experiment_unit
+        experiment_unit,
+        experiment_id,
+        min(user_id) filter (where position_in_unit = 1) as user_id,
+        experiment,
+        min(arm) filter (where position_in_unit = 1) as arm,
+        min(propensity) filter (where position_in_unit = 1) as propensity,
+        count(*) as suggestions,
+        count(distinct txn_id) as transaction_count,
+        coalesce(bool_or(is_crossing), false) as has_crossed,
+        coalesce(bool_or(is_crossing and not is_explained), false) as has_slipped,
+        min(suggested_at) as first_exposed_at,
+        max(suggested_at) as last_exposed_at
+    from explained
+    group by experiment_unit, experiment_id, experiment
 )
 
 select * from final

@@ -1,7 +1,7 @@
 with
 
-suggestions as (
-    select * from {{ ref('int_experiment_suggestions') }}
+transactions as (
+    select * from {{ ref('int_experiment_transactions') }}
 ),
 
 experiments as (
@@ -12,73 +12,64 @@ arms as (
     select * from {{ ref('stg_experiment_arms') }}
 ),
 
-changes as (
-    select * from {{ ref('stg_experiment_changes') }}
-),
-
--- Across a change of the arms' shares a drift would look like a difference of the arms, so each change begins anew.
-changes_in_order as (
-    select
-        change_id,
-        experiment_id,
-        action,
-        changed_at as began_at,
-        lead(action) over experiment_in_time as next_action,
-        lead(changed_at) over experiment_in_time as ended_at
-    from changes
-    window experiment_in_time as (partition by experiment_id order by changed_at, change_id)
-),
-
--- Of changes made at once the last one counts.
+-- Across a change of the arms' shares, or of the model that answers in one, a drift would look like a difference of the
+-- arms, so each begins anew.
 periods as (
     select
-        change_id,
         experiment_id,
-        coalesce(next_action = 'stop', true) as is_latest,
-        began_at,
-        ended_at
-    from changes_in_order
-    where action <> 'stop' and began_at < coalesce(ended_at, 'infinity')
+        change_id,
+        versions,
+        min(first_suggested_at) as began_at,
+        max(last_suggested_at) as ended_at
+    from transactions
+    group by experiment_id, change_id, versions
+),
+
+periods_in_order as (
+    select
+        periods.*,
+        row_number() over latest_first = 1 as is_latest
+    from periods
+    window latest_first as (partition by experiment_id order by change_id desc, ended_at desc, versions asc)
 ),
 
 outcomes as (
     select
-        periods.change_id,
-        suggestions.arm,
-        suggestions.experiment_unit,
+        transactions.change_id,
+        transactions.versions,
+        transactions.arm,
+        transactions.experiment_unit,
         outcome.outcome,
         outcome.success
-    from suggestions
-    inner join periods
-        on
-            suggestions.experiment_id = periods.experiment_id
-            and suggestions.suggested_at >= periods.began_at
-            and suggestions.suggested_at < coalesce(periods.ended_at, 'infinity')
+    from transactions
     cross join
         lateral (
             values
-            ('acceptance', suggestions.is_accepted),
-            ('precision', suggestions.is_correct),
-            ('coverage', suggestions.is_covered)
+            ('acceptance', transactions.is_accepted),
+            ('precision', transactions.is_correct),
+            ('coverage', transactions.is_covered),
+            ('fallbacks', transactions.is_fallback)
         ) as outcome (outcome, success)
     where outcome.success is not null
 ),
 
--- Units and not answers are what is independent, so what a variance follows from is summed up by unit first.
+-- Units and not transactions are what is independent, so what a variance follows from is summed up by unit first.
 units as (
     select
         change_id,
+        versions,
         arm,
         outcome,
         count(*) as answers,
         cast(sum(success) as bigint) as successes
     from outcomes
-    group by change_id, arm, outcome, experiment_unit
+    group by change_id, versions, arm, outcome, experiment_unit
 ),
 
 moments as (
     select
         change_id,
+        versions,
         arm,
         outcome,
         count(*) as units,
@@ -88,35 +79,38 @@ moments as (
         sum(successes * successes) as success_squares,
         sum(answers * successes) as products
     from units
-    group by change_id, arm, outcome
+    group by change_id, versions, arm, outcome
 ),
 
 -- An arm that nobody answered yet is there, with nothing.
 expected as (
     select
-        periods.change_id,
+        periods_in_order.change_id,
         experiments.experiment_id,
         experiments.experiment,
         arms.arm,
+        periods_in_order.versions,
         outcome.outcome,
         arms.is_control,
-        periods.is_latest,
-        periods.began_at,
-        periods.ended_at
-    from periods
-    inner join experiments on periods.experiment_id = experiments.experiment_id
-    inner join arms on periods.experiment_id = arms.experiment_id
-    cross join (values ('acceptance'), ('precision'), ('coverage')) as outcome (outcome)
+        periods_in_order.is_latest,
+        periods_in_order.began_at,
+        periods_in_order.ended_at
+    from periods_in_order
+    inner join experiments on periods_in_order.experiment_id = experiments.experiment_id
+    inner join arms on periods_in_order.experiment_id = arms.experiment_id
+    cross join (values ('acceptance'), ('precision'), ('coverage'), ('fallbacks')) as outcome (outcome)
 ),
 
 final as (
     select
-        expected.change_id || ':' || expected.arm || ':' || expected.outcome as experiment_result,
+        concat_ws(':', expected.change_id, expected.versions, expected.arm, expected.outcome) as experiment_result,
         expected.experiment_id,
         expected.change_id,
         expected.experiment,
         expected.arm,
+        expected.versions ->> expected.arm as model_version,
         expected.outcome,
+        expected.versions,
         coalesce(moments.units, 0) as units,
         cast(coalesce(moments.answers, 0) as bigint) as answers,
         cast(coalesce(moments.successes, 0) as bigint) as successes,
@@ -132,6 +126,7 @@ final as (
     left join moments
         on
             expected.change_id = moments.change_id
+            and expected.versions = moments.versions
             and expected.arm = moments.arm
             and expected.outcome = moments.outcome
 )

@@ -21,10 +21,14 @@ renamed as (
         candidates,
         experiment,
         arm,
+        inputs #>> '{exposure,unit}' as exposure_unit,
+        cast(inputs #>> '{exposure,change}' as bigint) as exposure_change_id,
+        inputs #> '{exposure,versions}' as exposure_versions,
         case jsonb_typeof(candidates -> 0 -> 'confidence')
             when 'number' then cast(candidates -> 0 ->> 'confidence' as double precision)
         end as top_confidence,
         propensity,
+        source = 'rule' and inputs -> 'rule' is not null as is_by_own_rule,
         created_at as suggested_at
     from source
 )

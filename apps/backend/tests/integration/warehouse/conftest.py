@@ -15,7 +15,7 @@ from app.config import WAREHOUSE_DIR, get_settings
 from app.services import installation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import psycopg
 
@@ -100,18 +100,22 @@ class Ledger:
         source: str = "rule",
         version: str | None = None,
         part_of: tuple[str, str, float] | None = None,
+        exposure: Mapping[str, Any] | None = None,
         at: str = "2025-11-02",
     ) -> int:
-        """Add a suggestion; `part_of` names an experiment, its arm and that arm's probability."""
+        """Add a suggestion.
+
+        `part_of` names an experiment, its arm and that arm's probability; `exposure` is what it keeps of that.
+        """
         event_id = self.value(
             """
             INSERT INTO suggestion_events (
                 id, served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm,
-                propensity, created_at
+                propensity, inputs, created_at
             )
             SELECT
                 number, CASE WHEN %s = 'shadow' THEN number END, %s,
-                (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s, %s, %s, %s, %s
+                (SELECT user_id FROM transactions WHERE id = %s), 'auto', %s, %s, %s, %s, %s, %s, %s, %s
             FROM nextval(pg_get_serial_sequence('suggestion_events', 'id')) AS number RETURNING id
             """,
             source,
@@ -121,6 +125,7 @@ class Ledger:
             version,
             candidates,
             *(part_of or (None, None, None)),
+            json.dumps({"exposure": exposure} if exposure else {}),
             at,
         )
         return int(event_id)
@@ -130,9 +135,10 @@ class Ledger:
         event_id = self.value(
             """
             INSERT INTO suggestion_events (
-                served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm, propensity
+                served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm, propensity,
+                inputs
             )
-            SELECT id, txn_id, user_id, mode, 'shadow', %s, %s, experiment, arm, propensity
+            SELECT id, txn_id, user_id, mode, 'shadow', %s, %s, experiment, arm, propensity, inputs
             FROM suggestion_events WHERE id = %s RETURNING id
             """,
             version,
@@ -142,7 +148,7 @@ class Ledger:
         return int(event_id)
 
     def experiment(self, name: str, *arms: str, unit: str = "user_merchant") -> int:
-        """Add an experiment, the control first, and start it in full in October."""
+        """Add an experiment of the heuristics, which come first, and models."""
         experiment_id = self.value(
             """
             INSERT INTO experiments (name, unit, salt, ramp, guardrails, created_by)
@@ -159,18 +165,21 @@ class Ledger:
                 """,
                 [experiment_id, arm, position, "champion" if position else "rule", 1 / len(arms)],
             )
-        self.change(experiment_id, "start", at="2025-10-01")
         return int(experiment_id)
 
-    def change(self, experiment_id: int, action: str, *, arm: str | None = None, at: str) -> None:
-        """Record that something was done to an experiment."""
-        self.connection.execute(
+    def change(self, experiment_id: int, action: str, *, arm: str | None = None, ramp: float = 1) -> int:
+        """Record that something was done to an experiment; return the change."""
+        change_id = self.value(
             """
-            INSERT INTO experiment_changes (experiment_id, action, ramp, arm, actor, reason, created_at)
-            VALUES (%s, %s, 1, %s, 'ana', 'To see what happens.', %s)
+            INSERT INTO experiment_changes (experiment_id, action, ramp, arm, actor, reason)
+            VALUES (%s, %s, %s, %s, 'ana', 'To see what happens.') RETURNING id
             """,
-            [experiment_id, action, arm, at],
+            experiment_id,
+            action,
+            ramp,
+            arm,
         )
+        return int(change_id)
 
     def answer(self, event_id: int, action: str, label: str | None = None, *, at: str | None = None) -> None:
         self.connection.execute(
@@ -185,8 +194,22 @@ class Ledger:
         """Accept as the service does: the answer and the label in one database transaction."""
         with self.connection.transaction():
             self.answer(event_id, "accept", label)
-            txn_id = self.value("SELECT txn_id FROM suggestion_events WHERE id = %s", event_id)
-            self.label(txn_id, label)
+            self.label(self.transaction_of(event_id), label)
+
+    def reject(self, event_id: int, label: str) -> None:
+        """Reject for a label, as the service does."""
+        with self.connection.transaction():
+            self.answer(event_id, "reject", label)
+            self.label(self.transaction_of(event_id), label)
+
+    def undo(self, event_id: int) -> None:
+        """Take an answer back where there was no label before, as the service does."""
+        with self.connection.transaction():
+            self.answer(event_id, "undo")
+            self.unlabel(self.transaction_of(event_id))
+
+    def transaction_of(self, event_id: int) -> int:
+        return int(self.value("SELECT txn_id FROM suggestion_events WHERE id = %s", event_id))
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         return self.connection.execute(query, parameters).fetchall()

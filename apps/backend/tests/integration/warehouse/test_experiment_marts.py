@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import json
 import random
 from collections import defaultdict
+from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,30 +17,47 @@ from app.ml.confidence_sequences import UnitMoments, difference_bounds, mean_bou
 from app.ml.sequential import PLANNED_ANSWERS_OF_SHARE
 from app.services.experiment_analysis import PLANNED_ANSWERS, analyse_experiment
 from app.services.experiment_assignment import Arm, RunningExperiment, assign
+from app.services.experiment_outcomes import OUTCOMES, read_outcomes
+from app.services.experiment_periods import periods_of
 from app.services.experiments import show_experiment
+from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from conftest import Dbt, Ledger, RunModels
 
     from app.ml.sequential import Comparison, ShareSequence
+    from app.services.experiment_outcomes import Outcome
 
-MARTS = ("+fct_experiment_exposures", "fct_experiment_results")
+MARTS = ("+fct_experiment_exposures", "+fct_experiment_results")
 NAME = "rule-or-model"
 ARMS = ("control", "treatment")
-OUTCOMES = ("acceptance", "precision", "coverage")
+SALT = "0" * 32
+OFFERED = '[{"label": "Food"}, {"label": "Fun"}]'
 
 
-def moments(ledger: Ledger, arm: str, outcome: str, began_at: dt.datetime | None = None) -> UnitMoments:
-    """Read the sums of a period, the latest one if None."""
+def exposed(arm: str, unit: str, change: int, *, version: int = 3, experiment: str = NAME) -> dict[str, Any]:
+    """Say what a suggestion keeps of an experiment."""
+    kept = {"unit": unit, "change": change, "versions": {"treatment": version}}
+    return {"part_of": (experiment, arm, 0.5), "exposure": kept}
+
+
+def moments(
+    ledger: Ledger, arm: str, outcome: str, period: tuple[int, Mapping[str, int | None]] | None = None
+) -> UnitMoments:
+    """Read the sums of a period, given as its change and its versions; of the latest one if None."""
+    change, versions = period or (None, None)
     (row,) = ledger.rows(
         """
         SELECT units, answers, successes, answer_squares, success_squares, products
         FROM marts.fct_experiment_results
-        WHERE coalesce(began_at = %s, is_latest) AND experiment = %s AND arm = %s AND outcome = %s
+        WHERE
+            coalesce(change_id = %s AND versions = %s::jsonb, is_latest)
+            AND experiment = %s AND arm = %s AND outcome = %s
         """,
-        began_at,
+        change,
+        None if versions is None else json.dumps(versions),
         NAME,
         arm,
         outcome,
@@ -47,197 +65,295 @@ def moments(ledger: Ledger, arm: str, outcome: str, began_at: dt.datetime | None
     return UnitMoments(*(np.asarray(float(value)) for value in row))
 
 
-def test_the_unit_is_the_user_or_the_users_merchant(ledger: Ledger, run_models: RunModels) -> None:
-    users = [ledger.user(name) for name in ("ana", "ben")]
-    for name, unit in (("by-user", "user"), ("by-merchant", "user_merchant")):
-        ledger.experiment(name, *ARMS, unit=unit)
-        for user_id in users:
-            for merchant in ("tesco", "tesco", "a:b", ""):
-                part_of = (name, "treatment", 0.5)
-                ledger.suggest(ledger.transaction(user_id, merchant=merchant), "[]", part_of=part_of)
-    ledger.suggest(ledger.transaction(users[0]), "[]")
+# --- what was randomised --------------------------------------------------------------------------------------------
+
+
+def test_units_are_those_that_servers_randomised_whatever_merchants_are_called_since(
+    ledger: Ledger, run_models: RunModels
+) -> None:
+    experiment_id, user_id = ledger.experiment(NAME, *ARMS), ledger.user("ana")
+    change = ledger.change(experiment_id, "start")
+    running = RunningExperiment(
+        NAME,
+        "user_merchant",
+        SALT,
+        1.0,
+        (Arm("control", "rule", None, 0.5), Arm("treatment", "champion", None, 0.5)),
+        change,
+        {"treatment": None},
+    )
+    expected: dict[str, tuple[str, int]] = {}
+    asked = []
+    for number, merchant in enumerate((*(f"shop {number}" for number in range(20)), "")):
+        asked += [ledger.transaction(user_id, merchant=merchant) for _ in range(1 + number % 2)]
+        assigned = assign(running, user_id, merchant)
+        expected[f"{NAME}:{assigned.unit}"] = (assigned.arm.name, 1 + number % 2)
+    suggest_now(user_id, asked)
+    ledger.connection.execute("UPDATE ml_features SET merchant = 'one' WHERE txn_id %% 2 = 0", [])
+    ledger.connection.execute("DELETE FROM ml_features WHERE txn_id %% 2 = 1", [])
     run_models(*MARTS)
-    rows = ledger.rows("""
-        SELECT experiment_unit, merchant, suggestions, propensity FROM marts.fct_experiment_exposures
-        ORDER BY experiment_unit COLLATE "C"
-    """)
-    assert rows == [
-        ("by-merchant:1", None, 1, 0.5),
-        ("by-merchant:1:a:b", "a:b", 1, 0.5),
-        ("by-merchant:1:tesco", "tesco", 2, 0.5),
-        ("by-merchant:2", None, 1, 0.5),
-        ("by-merchant:2:a:b", "a:b", 1, 0.5),
-        ("by-merchant:2:tesco", "tesco", 2, 0.5),
-        ("by-user:1", None, 4, 0.5),
-        ("by-user:2", None, 4, 0.5),
-    ]
+    rows = ledger.rows("SELECT experiment_unit, arm, suggestions FROM marts.fct_experiment_exposures")
+    assert {unit: (arm, suggestions) for unit, arm, suggestions in rows} == expected
+    # Nothing is deployed, so the heuristics answered wherever a champion was due.
+    fell_back = moments(ledger, "treatment", "fallbacks", (change, {"treatment": None}))
+    assert fell_back.answers == fell_back.totals == sum(count for arm, count in expected.values() if arm != "control")
+    assert moments(ledger, "control", "fallbacks").answers == 0
+
+
+def test_what_was_served_before_suggestions_kept_their_unit_is_in_no_mart(
+    ledger: Ledger, run_models: RunModels
+) -> None:
+    change = ledger.change(ledger.experiment(NAME, *ARMS), "start")
+    txn_id = ledger.transaction(ledger.user("ana"))
+    ledger.suggest(txn_id, OFFERED, part_of=(NAME, "control", 0.5))
+    ledger.suggest(txn_id, OFFERED, **exposed("control", "ff", change))
+    run_models(*MARTS)
+    rows = ledger.rows("SELECT experiment_unit, suggestions FROM marts.fct_experiment_exposures")
+    assert rows == [(f"{NAME}:ff", 1)]
+
+
+def test_a_unit_that_slips_from_its_arm_is_a_warning_and_one_that_a_stop_moves_is_not(
+    ledger: Ledger, run_models: RunModels, dbt: Dbt
+) -> None:
+    txn_id = ledger.transaction(ledger.user("ana"))
+    for name, stopped in (("sound", "treatment"), ("broken", "third")):
+        experiment_id = ledger.experiment(name, *ARMS, "third")
+        started = ledger.change(experiment_id, "start")
+        ledger.suggest(txn_id, "[]", **exposed("treatment", "ff", started, experiment=name))
+        after = ledger.change(experiment_id, "stop_arm", arm=stopped)
+        ledger.suggest(txn_id, "[]", **exposed("control", "ff", after, experiment=name))
+    run_models(*MARTS)
+    results = dbt("test", "--select", "fct_experiment_exposures_units_stay_in_their_arm").result
+    outcomes = {result.node.name: (str(result.status), result.failures) for result in results}
+    assert outcomes["fct_experiment_exposures_units_stay_in_their_arm"] == ("warn", 1)
+    rows = ledger.rows(
+        "SELECT experiment, arm, has_crossed, has_slipped FROM marts.fct_experiment_exposures ORDER BY 1"
+    )
+    assert rows == [("broken", "treatment", True, True), ("sound", "treatment", True, False)]
+
+
+@pytest.mark.parametrize("last_order", [("second", "third"), ("third", "second")])
+def test_only_an_assignment_that_does_not_stick_makes_units_slip(
+    ledger: Ledger, run_models: RunModels, last_order: tuple[str, str]
+) -> None:
+    experiment_id, user_id = ledger.experiment(NAME, "control", "second", "third"), ledger.user("ana")
+    transactions = {f"shop {number}": ledger.transaction(user_id, merchant=f"shop {number}") for number in range(60)}
+    order, stopped = ("second", "third"), None
+    arms: dict[str, list[str]] = defaultdict(list)
+    for action, ramp in (("start", 0.1), ("ramp", 0.5), ("ramp", 1.0), ("stop_arm", 1.0), ("ramp", 0.4)):
+        if action == "stop_arm":
+            # Who owns which part of [0, 1) is not to change.
+            order, stopped = last_order, "second"
+        change = ledger.change(experiment_id, action, arm=stopped if action == "stop_arm" else None, ramp=ramp)
+        treatments = (Arm(arm, "rule", None, 0.3, arm == stopped) for arm in order)
+        running = RunningExperiment(
+            NAME, "user_merchant", SALT, ramp, (Arm("control", "rule", None, 0.4), *treatments), change, {}
+        )
+        for merchant, txn_id in transactions.items():
+            assigned = assign(running, user_id, merchant)
+            kept = {"unit": assigned.unit, "change": change, "versions": {}}
+            ledger.suggest(txn_id, "[]", part_of=(NAME, assigned.arm.name, assigned.propensity), exposure=kept)
+            arms[f"{NAME}:{assigned.unit}"].append(assigned.arm.name)
+    run_models(*MARTS)
+    rows = ledger.rows("SELECT experiment_unit, arm, has_crossed, has_slipped FROM marts.fct_experiment_exposures")
+    assert {unit: (arm, crossed) for unit, arm, crossed, _ in rows} == {
+        unit: (seen[0], len(set(seen)) > 1) for unit, seen in arms.items()
+    }
+    assert sum(crossed for *_, crossed, _ in rows) > 10
+    assert any(slipped for *_, slipped in rows) == (last_order != ("second", "third"))
+
+
+def test_who_is_erased_is_in_no_experiment(ledger: Ledger, run_models: RunModels) -> None:
+    change = ledger.change(ledger.experiment(NAME, *ARMS), "start")
+    for name in ("ana", "ben"):
+        ledger.suggest(ledger.transaction(ledger.user(name)), "[]", **exposed("control", name, change))
+    ledger.connection.execute("DELETE FROM users WHERE name = 'ben'")
+    run_models(*MARTS)
+    assert ledger.rows("SELECT user_id FROM marts.fct_experiment_exposures") == [(ledger.user("ana"),)]
+    assert moments(ledger, "control", "coverage").answers == 1
+
+
+# --- what became of it ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Asked:
+    """A transaction that is asked about in one period or two.
+
+    Attributes:
+        last_offered: By period, whether its last suggestion offered anything.
+        fell_back: By period, whether the heuristics ever answered in the model's place.
+    """
+
+    txn_id: int
+    unit: str
+    arm: str
+    last_offered: dict[int, bool] = field(default_factory=dict)
+    fell_back: dict[int, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a person let be known about a transaction.
+
+    Attributes:
+        accepted: The answer that counts, to a suggestion of the last period.
+        by_hand: Whether a label was given without answering anything, after the suggestions.
+        truth: The label, if more says so than an accept of what was shown.
+    """
+
+    accepted: bool | None = None
+    by_hand: bool = False
+    truth: str | None = None
+
+
+REACTIONS: dict[str, Said] = {
+    "nothing": Said(),
+    "accept": Said(accepted=True),
+    "second": Said(accepted=True),
+    "correct": Said(accepted=True, by_hand=True, truth="Rent"),
+    "reject": Said(accepted=False, truth="Rent"),
+    "reconsider": Said(accepted=True),
+    "undo": Said(),
+    "label": Said(by_hand=True, truth="Food"),
+    "confirm by a rule": Said(accepted=True),
+    "accept elsewhere": Said(),
+    "know before": Said(),
+}
+
+
+def react(ledger: Ledger, asked: Asked, event_id: int, reaction: str) -> None:
+    """Do to a suggestion of Food, then Fun, what a person may."""
+    if reaction in {"accept", "correct", "undo", "confirm by a rule"}:
+        ledger.accept(event_id, "Food")
+    if reaction == "second":
+        ledger.accept(event_id, "Fun")
+    if reaction in {"reject", "reconsider"}:
+        ledger.reject(event_id, "Rent")
+    if reaction == "reconsider":
+        ledger.accept(event_id, "Food")
+    if reaction == "correct":
+        ledger.label(asked.txn_id, "Rent")
+    if reaction == "label":
+        ledger.label(asked.txn_id, "Food")
+    if reaction == "confirm by a rule":
+        ledger.label(asked.txn_id, "Food", "rule")
+    if reaction == "accept elsewhere":
+        ledger.accept(ledger.suggest(asked.txn_id, OFFERED), "Food")
+    if reaction == "undo":
+        ledger.undo(event_id)
+
+
+def experience(ledger: Ledger, periods: list[tuple[int, int]]) -> dict[tuple[int, str, Outcome], UnitMoments]:
+    """Fill two periods, given as change and version; return the moments by period, arm and outcome, counted here."""
+    draw = random.Random(3)  # noqa: S311 -- the same rows every time
+    successes: dict[tuple[int, str, Outcome], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for number in range(300):
+        # Most say what is right, or too little would be known of precision to compare it.
+        reaction = draw.choice([*REACTIONS, *["correct", "reject", "label"] * 3])
+        unit = f"{draw.randrange(120):016x}"
+        arm = ARMS[int(unit, 16) % 2]
+        asked = Asked(ledger.transaction(ledger.user(f"user {number % 2}")), unit, arm)
+        if reaction == "know before":
+            ledger.label(asked.txn_id, "Food")
+        seen_in = draw.choice(([0], [1], [0, 1]))
+        for period in seen_in:
+            # What a person says comes now, and for those who knew before the suggestions come after that.
+            day = f"{2099 if reaction == 'know before' else 2025}-11-{1 + period:02}"
+            with ledger.connection.transaction():
+                for hour in range(draw.randrange(1, 4)):
+                    event_id = ask(ledger, asked, period, *periods[period], at=f"{day}T{hour:02}:00Z", draw=draw)
+        said = REACTIONS[reaction]
+        if not asked.last_offered[seen_in[-1]] and reaction not in {"reject", "label", "know before"}:
+            said = Said()
+        else:
+            react(ledger, asked, event_id, reaction)
+        for period in seen_in:
+            outcomes: dict[Outcome, bool | None] = {
+                "acceptance": said.accepted if period == seen_in[-1] else None,
+                "precision": said.truth == "Food" if said.truth and asked.last_offered[period] else None,
+                "coverage": asked.last_offered[period],
+                "fallbacks": asked.fell_back[period] if arm == "treatment" else None,
+            }
+            if outcomes["acceptance"] is None and said.by_hand:
+                outcomes["acceptance"] = False
+            for outcome, success in outcomes.items():
+                if success is not None:
+                    successes[period, arm, outcome][unit].append(success)
+    return {
+        key: unit_moments(np.array([*map(len, units.values())]), np.array([*map(sum, units.values())]))
+        for key, units in successes.items()
+    }
+
+
+def ask(ledger: Ledger, asked: Asked, period: int, change: int, version: int, *, at: str, draw: random.Random) -> int:
+    """Suggest something for a transaction, or nothing."""
+    is_offered, is_by_model = draw.random() < 0.8, asked.arm == "treatment" and draw.random() < 0.8
+    asked.last_offered[period] = is_offered
+    asked.fell_back[period] = asked.fell_back.get(period, False) or not is_by_model
+    event_id = ledger.suggest(
+        asked.txn_id,
+        OFFERED if is_offered else "[]",
+        source="model" if is_by_model else "rule",
+        version=str(version) if is_by_model else None,
+        **exposed(asked.arm, asked.unit, change, version=version),
+        at=at,
+    )
+    ledger.shadow(event_id, "[]", version="9")
+    return event_id
 
 
 def test_the_analysis_of_an_experiment_can_be_made_again_from_its_results(
     ledger: Ledger, run_models: RunModels
 ) -> None:
     experiment_id = ledger.experiment(NAME, *ARMS)
-    draw = random.Random(3)  # noqa: S311 -- the same rows every time
-    earlier = experience(ledger, draw, at="2025-11-02T12:00Z")
-    ledger.change(experiment_id, "ramp", at="2025-11-03T12:00Z")
-    expected = experience(ledger, draw, at="2025-11-03T12:00Z")
-    # From here on there is nothing to compare with; what is analysed is the time before.
-    ledger.change(experiment_id, "stop_arm", arm="treatment", at="2025-11-04T12:00Z")
-    ledger.change(experiment_id, "stop", at="2025-11-05T12:00Z")
+    change = ledger.change(experiment_id, "start")
+    # One change of the shares, but another version is the champion from some moment on.
+    periods = [(change, 3), (change, 4)]
+    expected = experience(ledger, periods)
+    ledger.change(experiment_id, "stop")
     run_models(*MARTS)
     with session_for_jobs() as session:
-        result = analyse_experiment(session, show_experiment(session, None, NAME))
-    for arm, outcome in product(result.arms, OUTCOMES):
-        answers, successes = np.array([*expected[arm.arm, outcome].values()]).T
-        stored = moments(ledger, arm.arm, outcome, arm.since)
-        assert stored == unit_moments(answers, successes)
-        share: ShareSequence = getattr(arm, outcome)
+        experiment = show_experiment(session, None, NAME)
+        served = {each.versions["treatment"]: each for each in periods_of(read_outcomes(session, experiment))}
+        result = analyse_experiment(session, experiment)
+    for number, (_, version) in enumerate(periods):
+        for arm, outcome in product(ARMS, OUTCOMES):
+            stored = moments(ledger, arm, outcome, (change, {"treatment": version}))
+            nothing = unit_moments(np.array([]), np.array([]))
+            assert stored == expected.get((number, arm, outcome), nothing), (version, arm, outcome)
+            summed = served[version].outcomes(arm, outcome)
+            assert stored == unit_moments(summed.answers, summed.successes), (version, arm, outcome)
+    control, treatment = result.arms
+    assert treatment.versions == {"treatment": 4}
+    for outcome in ("acceptance", "precision", "coverage"):
+        stored = moments(ledger, "treatment", outcome)
+        share: ShareSequence = getattr(treatment, outcome)
         bounds = mean_bounds(stored, (0, 1), alpha=share.alpha, planned_answers=PLANNED_ANSWERS_OF_SHARE)
         assert [float(value) for value in bounds] == pytest.approx([share.share, share.lower, share.upper])
-        comparison: Comparison | None = getattr(arm, f"{outcome}_difference")
-        if comparison is not None:
-            control = moments(ledger, "control", outcome, arm.since)
-            bounds = difference_bounds(stored, control, alpha=comparison.alpha, planned_answers=PLANNED_ANSWERS)
-            assert comparison.is_informative
-            assert [float(value) for value in bounds] == pytest.approx(
-                [comparison.difference, comparison.lower, comparison.upper]
-            )
-    assert [arm.acceptance_difference is None for arm in result.arms] == [True, False]
-    started = dt.datetime(2025, 10, 1, tzinfo=dt.UTC)
-    for (arm_name, outcome), counts in earlier.items():
-        answers, successes = np.array([*counts.values()]).T
-        assert moments(ledger, arm_name, outcome, started) == unit_moments(answers, successes)
-
-
-def experience(ledger: Ledger, draw: random.Random, *, at: str) -> dict[tuple[str, str], dict[str, list[int]]]:
-    """Fill an experiment; return answers and successes by unit of each arm and outcome, counted here."""
-    counts: dict[tuple[str, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
-    for user_id in [ledger.user(name) for name in ("ana", "ben")]:
-        for number in range(90):
-            merchant, arm = f"shop {number}", draw.choice(ARMS)
-            for _ in range(draw.randrange(1, 5)):
-                txn_id = ledger.transaction(user_id, merchant=merchant)
-                offered = draw.random() < 0.8
-                candidates = '[{"label": "Food"}, {"label": "Fun"}]' if offered else "[]"
-                event_id = ledger.suggest(txn_id, candidates, source="model", part_of=(NAME, arm, 0.5), at=at)
-                ledger.shadow(event_id, "[]")
-                outcomes = {"coverage": offered} | react(ledger, event_id, txn_id, offered=offered, draw=draw)
-                for outcome, success in outcomes.items():
-                    unit = counts[arm, outcome][f"{user_id}:{merchant}"]
-                    unit[0] += 1
-                    unit[1] += success
-    return counts
-
-
-def react(ledger: Ledger, event_id: int, txn_id: int, *, offered: bool, draw: random.Random) -> dict[str, bool]:
-    """Answer a suggestion of Food, then Fun, in one of many ways; return what that says of it."""
-    reaction = draw.choice(
-        ("nothing", "accept", "accept", "accept", "correct", "second", "reject", "undo", "label", "twice")
-    )
-    if reaction in {"accept", "correct", "second", "undo", "twice"} and offered:
-        ledger.accept(event_id, "Fun" if reaction == "second" else "Food")
-        if reaction == "correct":
-            ledger.label(txn_id, "Rent")
-        elif reaction == "undo":
-            ledger.answer(event_id, "undo")
-            ledger.unlabel(txn_id)
-        elif reaction == "twice":
-            ledger.label(txn_id, "Food", "rule")
-    elif reaction == "reject":
-        ledger.answer(event_id, "reject", "Rent")
-        ledger.label(txn_id, "Rent")
-    elif reaction == "label":
-        ledger.label(txn_id, "Food")
-    if not offered:
-        return {}
-    return {
-        "nothing": {},
-        "accept": {"acceptance": True},
-        "correct": {"acceptance": True, "precision": False},
-        "second": {"acceptance": True},
-        "reject": {"acceptance": False, "precision": False},
-        "undo": {},
-        "label": {"precision": True},
-        "twice": {"acceptance": True, "precision": True},
-    }[reaction]
+        comparison: Comparison = getattr(treatment, f"{outcome}_difference")
+        bounds = difference_bounds(
+            stored, moments(ledger, "control", outcome), alpha=comparison.alpha, planned_answers=PLANNED_ANSWERS
+        )
+        assert comparison.is_informative
+        assert [float(value) for value in bounds] == pytest.approx(
+            [comparison.difference, comparison.lower, comparison.upper]
+        )
+    assert control.acceptance_difference is None
 
 
 def test_an_answer_that_comes_late_is_in_the_next_build(ledger: Ledger, run_models: RunModels) -> None:
-    ledger.experiment(NAME, *ARMS)
+    change = ledger.change(ledger.experiment(NAME, *ARMS), "start")
     txn_id = ledger.transaction(ledger.user("ana"))
-    event_id = ledger.suggest(txn_id, '["Food"]', part_of=(NAME, "control", 0.5))
+    event_id = ledger.suggest(txn_id, '["Food"]', **exposed("control", "ff", change))
     changes: tuple[Callable[[], None], ...] = (
         lambda: None,
         lambda: ledger.accept(event_id, "Food"),
         lambda: ledger.label(txn_id, "Rent"),
     )
     answers = []
-    for change in changes:
-        change()
+    for happen in changes:
+        happen()
         run_models(*MARTS)
         answers.append([float(moments(ledger, "control", outcome).answers) for outcome in ("acceptance", "precision")])
     assert answers == [[0, 0], [1, 0], [1, 1]]
-
-
-def test_a_unit_that_slips_from_its_arm_is_a_warning_and_one_that_a_stop_moves_is_not(
-    ledger: Ledger, run_models: RunModels, dbt: Dbt
-) -> None:
-    experiment_id = ledger.experiment(NAME, *ARMS)
-    txn_id = ledger.transaction(ledger.user("ana"))
-    test = ("test", "--select", "fct_experiment_exposures_units_stay_in_their_arm")
-    ledger.suggest(txn_id, "[]", part_of=(NAME, "treatment", 0.5), at="2025-11-01T09:00Z")
-    ledger.suggest(txn_id, "[]", part_of=(NAME, "control", 1.0), at="2025-11-03T09:00Z")
-    outcomes = []
-    for stopped in ("control", "treatment"):
-        ledger.change(experiment_id, "stop_arm", arm=stopped, at="2025-11-02T09:00Z")
-        run_models(*MARTS)
-        results = {result.node.name: result for result in dbt(*test).result}
-        result = results["fct_experiment_exposures_units_stay_in_their_arm"]
-        outcomes.append((str(result.status), result.failures))
-    assert outcomes == [("warn", 1), ("pass", 0)]
-    assert ledger.rows("SELECT arm, has_crossed, has_slipped FROM marts.fct_experiment_exposures") == [
-        ("treatment", True, False)
-    ]
-
-
-@pytest.mark.parametrize("salts", [("pepper", "pepper", "pepper", "pepper"), ("pepper", "pepper", "pepper", "paprika")])
-def test_only_an_assignment_that_does_not_stick_makes_units_slip(
-    ledger: Ledger, run_models: RunModels, salts: tuple[str, ...]
-) -> None:
-    experiment_id = ledger.experiment(NAME, "control", "second", "third")
-    user_id = ledger.user("ana")
-    transactions = {f"shop {number}": ledger.transaction(user_id, merchant=f"shop {number}") for number in range(60)}
-    steps = ((0.1, None), (0.5, None), (1.0, None), (1.0, "second"))
-    arms: dict[str, list[str]] = defaultdict(list)
-    for day, (salt, (ramp, stopped)) in enumerate(zip(salts, steps, strict=True), 1):
-        ledger.change(experiment_id, "stop_arm" if stopped else "ramp", arm=stopped, at=f"2025-11-{day:02}T06:00Z")
-        shares = {"control": 0.4, "second": 0.3, "third": 0.3}
-        experiment = RunningExperiment(
-            NAME,
-            "user_merchant",
-            salt,
-            ramp,
-            tuple(Arm(arm, "rule", None, shares[arm], arm == stopped) for arm in shares),
-        )
-        for merchant, txn_id in transactions.items():
-            assigned = assign(experiment, user_id, merchant)
-            part_of = (NAME, assigned.arm.name, assigned.propensity)
-            ledger.suggest(txn_id, "[]", part_of=part_of, at=f"2025-11-{day:02}T12:00Z")
-            arms[merchant].append(assigned.arm.name)
-    run_models(*MARTS)
-    rows = ledger.rows("SELECT merchant, arm, has_crossed, has_slipped FROM marts.fct_experiment_exposures")
-    assert {merchant: (arm, crossed) for merchant, arm, crossed, _ in rows} == {
-        merchant: (seen[0], len(set(seen)) > 1) for merchant, seen in arms.items()
-    }
-    assert sum(crossed for *_, crossed, _ in rows) > 10
-    assert any(slipped for *_, slipped in rows) == (len(set(salts)) > 1)
-
-
-def test_who_is_erased_is_in_no_experiment(ledger: Ledger, run_models: RunModels) -> None:
-    ledger.experiment(NAME, *ARMS)
-    for name in ("ana", "ben"):
-        ledger.suggest(ledger.transaction(ledger.user(name)), "[]", part_of=(NAME, "control", 0.5))
-    ledger.connection.execute("DELETE FROM users WHERE name = 'ben'")
-    run_models(*MARTS)
-    assert ledger.rows("SELECT user_id FROM marts.fct_experiment_exposures") == [(ledger.user("ana"),)]
-    assert moments(ledger, "control", "coverage").answers == 1
