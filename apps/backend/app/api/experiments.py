@@ -40,6 +40,16 @@ class ChangeAnswer(BaseModel):
     created_at: dt.datetime
 
 
+class GuardrailsAnswer(BaseModel):
+    """What stops a treatment by itself, and what a step of the ramp needs; shares from 0 to 1."""
+
+    acceptance_margin: float
+    coverage_margin: float
+    most_fallbacks: float
+    step_answers: int
+    most_loss: float
+
+
 class ExperimentAnswer(BaseModel):
     """An experiment and what was done to it."""
 
@@ -48,6 +58,7 @@ class ExperimentAnswer(BaseModel):
     unit: Literal["user", "user_merchant"]
     ramp: list[float]
     ramp_now: float
+    guardrails: GuardrailsAnswer
     arms: list[ArmAnswer]
     changes: list[ChangeAnswer]
     created_at: dt.datetime
@@ -71,14 +82,26 @@ class DifferenceAnswer(BaseModel):
     is_decided: bool
 
 
+class LastStepAnswer(BaseModel):
+    """A treatment since the control has no share, beside the control of the last period in which it had one."""
+
+    since: dt.datetime
+    acceptance: ShareAnswer
+    control: ShareAnswer
+
+
 class ArmResultAnswer(BaseModel):
-    """What an arm did; differences and sentence are null for the control."""
+    """What an arm did in its last period beside the control; differences and sentence are null for the control.
+
+    `versions` are those that were due then, by arm that asks a model. Each transaction counts once.
+    """
 
     arm: str
     since: dt.datetime | None
     until: dt.datetime | None
+    versions: dict[str, int | None]
     units: int
-    suggestions: int
+    transactions: int
     acceptance: ShareAnswer
     precision: ShareAnswer
     coverage: ShareAnswer
@@ -87,6 +110,7 @@ class ArmResultAnswer(BaseModel):
     precision_difference: DifferenceAnswer | None
     coverage_difference: DifferenceAnswer | None
     sentence: str | None
+    last_step: LastStepAnswer | None
 
 
 class ResultsAnswer(BaseModel):

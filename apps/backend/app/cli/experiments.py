@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from app.cli.output import note, one_line, results
+from app.cli.output import one_line, results
 from app.cli.who import User, acting_user, ask_reason, os_user
 from app.db import session_for_jobs
 from app.errors import InvalidInput
 from app.services import deployments, experiments
 from app.services.experiment_assignment import Arm, Unit
-from app.services.experiments import CANARY_RAMP, Guardrails, Plan
+from app.services.experiment_plans import CANARY_RAMP, Guardrails, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from app.ml.sequential import ShareSequence
-    from app.services.experiment_analysis import ExperimentResult
     from app.services.experiments import Experiment
 
 app = typer.Typer(help="Put engines against each other on live answers.", no_args_is_help=True)
@@ -32,6 +30,23 @@ Reason = Annotated[str | None, typer.Option(help="Why; kept with the change.")]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the user of this computer.")]
 UnitOption = Annotated[
     str, typer.Option("--unit", help="What is divided: user, or user_merchant where there are few users.")
+]
+
+AcceptanceMargin = Annotated[
+    float | None, typer.Option(help="Points of acceptance that a treatment may lie below the control; default: 5.")
+]
+CoverageMargin = Annotated[
+    float | None, typer.Option(help="Points of coverage that a treatment may lie below the control; default: 10.")
+]
+MostFallbacks = Annotated[
+    float | None, typer.Option(help="Per cent that the heuristics may answer in the model's place; default: 2.")
+]
+MostLoss = Annotated[
+    float | None,
+    typer.Option(help="Per cent of all suggestions that the next step of the ramp may cost at most; default: 5."),
+]
+StepAnswers = Annotated[
+    int | None, typer.Option(min=1, help="Answers of each arm before the next step of the ramp; default: 100.")
 ]
 
 UNITS: dict[str, Unit] = {"user": "user", "user_merchant": "user_merchant"}
@@ -69,6 +84,11 @@ def new(
     ] = None,
     unit: UnitOption = "user_merchant",
     ramp: Annotated[str, typer.Option(help="Steps of the ramp, in per cent of the shares: 1,10,50,100.")] = "100",
+    acceptance_margin: AcceptanceMargin = None,
+    coverage_margin: CoverageMargin = None,
+    most_fallbacks: MostFallbacks = None,
+    most_loss: MostLoss = None,
+    step_answers: StepAnswers = None,
     by: By = None,
     user: User = None,
 ) -> None:
@@ -78,6 +98,7 @@ def new(
         unit=_unit(unit),
         arms=tuple(_arm(each) for each in arm or ("control=rule:50", "treatment=champion:50")),
         ramp=tuple(_percent(step) for step in ramp.split(",")),
+        guardrails=_guardrails(acceptance_margin, coverage_margin, most_fallbacks, most_loss, step_answers),
     )
     _create(plan, by, user)
     results.print(f"{name} is planned; `lm experiments start {name}` puts it under way.")
@@ -89,13 +110,19 @@ def canary(
     *,
     name: Annotated[str | None, typer.Option(help="What to call it; default: canary-VERSION.")] = None,
     unit: UnitOption = "user_merchant",
+    acceptance_margin: AcceptanceMargin = None,
+    coverage_margin: CoverageMargin = None,
+    most_fallbacks: MostFallbacks = None,
+    most_loss: MostLoss = None,
+    step_answers: StepAnswers = None,
     by: By = None,
     user: User = None,
 ) -> None:
     """Plan to let a version answer 1, 10, 50 and 100 per cent in place of the champion, each step on its guardrails."""
     name = name or f"canary-{version}"
     arms = (Arm("champion", "champion", None, 0.0), Arm("canary", "version", version, 1.0))
-    _create(Plan(name, _unit(unit), arms, CANARY_RAMP, Guardrails()), by, user)
+    guardrails = _guardrails(acceptance_margin, coverage_margin, most_fallbacks, most_loss, step_answers)
+    _create(Plan(name, _unit(unit), arms, CANARY_RAMP, guardrails), by, user)
     results.print(f"{name} is planned; `lm experiments start {name}` puts it under way.")
 
 
@@ -146,6 +173,14 @@ def show(name: Name, *, as_json: AsJson = False, user: User = None) -> None:
         _print_json(asdict(found))
         return
     results.print(f"{found.name} is {found.status}; it divides by {found.unit} between {_arms(found)}.", soft_wrap=True)
+    limits = found.guardrails
+    results.print(
+        f"A treatment is stopped at {limits.acceptance_margin:.1%} of acceptance or {limits.coverage_margin:.1%} of "
+        f"coverage below the control, or {limits.most_fallbacks:.1%} of fallbacks. The ramp, "
+        f"{', '.join(f'{step:.0%}' for step in found.ramp)}, goes on after {limits.step_answers:,} answers of each arm "
+        f"where less than {limits.most_loss:.1%} of all suggestions are at stake.",
+        soft_wrap=True,
+    )
     if found.changes:
         table = Table("when", "what", "ramp", "by", "why")
         table.columns[-1].overflow = "fold"
@@ -161,7 +196,9 @@ def show(name: Name, *, as_json: AsJson = False, user: User = None) -> None:
 @app.command(name="results")
 def results_(name: Name, *, as_json: AsJson = False, user: User = None) -> None:
     """Say what an experiment says so far; looking often spoils nothing."""
-    from app.services.experiment_analysis import analyse_experiment  # noqa: PLC0415 -- libraries that help need not wait for
+    # Libraries that help need not wait for.
+    from app.cli.experiment_results import print_results  # noqa: PLC0415
+    from app.services.experiment_analysis import analyse_experiment  # noqa: PLC0415
 
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, acting_user(user))
@@ -172,40 +209,29 @@ def results_(name: Name, *, as_json: AsJson = False, user: User = None) -> None:
         print_results(found)
 
 
-def print_results(found: ExperimentResult) -> None:
-    """Print what an experiment says so far."""
-    if found.is_suspect:
-        note(
-            "Suspect:",
-            f"the numbers of units do not fit the shares (e-value {found.sample_ratio_e_value:,.0f}); believe nothing "
-            "below before it is known why.",
-            style="bold red",
-        )
-    table = Table("arm", "units", "suggestions", "accepted", "right by later labels", "suggested for")
-    for arm in found.arms:
-        table.add_row(
-            arm.arm, f"{arm.units:,}", f"{arm.suggestions:,}", _share(arm.acceptance), _share(arm.precision),
-            _share(arm.coverage),
-        )  # fmt: skip
-    results.print(table)
-    for arm in found.arms:
-        if arm.sentence:
-            results.print(arm.sentence, soft_wrap=True)
-    for arm_name, reason in found.broken.items():
-        note(f"{arm_name} is to be stopped:", reason, style="bold red")
-
-
-def _share(share: ShareSequence) -> str:
-    if share.share is None:
-        return "nothing yet"
-    return f"{share.share:.1%} of {share.answers:,} [{share.lower:.1%}, {share.upper:.1%}]"
-
-
 def _arms(experiment: Experiment) -> str:
     return ", ".join(
         f"{arm.name} ({arm.version or arm.engine}, {arm.share:.0%}{', stopped' if arm.is_stopped else ''})"
         for arm in experiment.arms
     )
+
+
+def _guardrails(
+    acceptance_margin: float | None,
+    coverage_margin: float | None,
+    most_fallbacks: float | None,
+    most_loss: float | None,
+    step_answers: int | None,
+) -> Guardrails:
+    """Make guardrails of per cents, with the default where there is none."""
+    given: dict[str, Any] = {
+        "acceptance_margin": acceptance_margin,
+        "coverage_margin": coverage_margin,
+        "most_fallbacks": most_fallbacks,
+        "most_loss": most_loss,
+    }
+    limits = {name: percent / 100 for name, percent in given.items() if percent is not None}
+    return Guardrails(**limits) if step_answers is None else Guardrails(**limits, step_answers=step_answers)
 
 
 def _create(plan: Plan, by: str | None, user: str | None) -> None:

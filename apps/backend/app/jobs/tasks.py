@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Final
 
 from procrastinate import JobContext, RetryStrategy
@@ -14,11 +15,12 @@ from app.ml.feature_build import DEFAULT_DAYS, build_range
 from app.services import warehouse
 from app.services.challenger_policy import judge_challengers
 from app.services.champion_watch import watch_champions
-from app.services.experiment_analysis import advance_experiments
+from app.services.experiment_policy import advance_experiments
 from app.services.shared_priors import refresh_shared_priors
 from app.services.training import train_model
 
 KEPT_HOURS: Final = 30 * 24
+ADVANCE_SECONDS: Final = 60
 
 # Again after 10 seconds, 100 seconds and 17 minutes: done with before the next hour's job is due.
 RETRY: Final = RetryStrategy(max_attempts=MOST_ATTEMPTS - 1, exponential_wait=10)
@@ -71,15 +73,21 @@ def judge_models(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the sa
     taken_back = watch_champions()
     judged = [report.decision for report in judge_challengers()]
     return (
-        f"{len(taken_back):,} champions taken back; of {len(judged):,} challengers {judged.count('promote'):,} "
-        f"promoted and {judged.count('refuse'):,} refused"
+        f"{len(taken_back):,} champions taken back; of {len(judged):,} challengers {judged.count('promote'):,} are "
+        f"to be promoted and {judged.count('refuse'):,} to be refused"
     )
 
 
+# It is not tried again: the next one is due in a minute, and one that waits to be tried again would hold that up.
 @job_queue.periodic(cron="* * * * *")
-@job_queue.task(name="advance_experiments", lock="advance_experiments", retry=RETRY)
-def advance(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the same
-    """Stop arms whose guardrails are broken, and take ramps a step further, every minute."""
+@job_queue.task(name="advance_experiments", lock="advance_experiments")
+def advance(timestamp: int | None = None) -> str:
+    """Stop arms whose guardrails are broken, and take ramps a step further, every minute.
+
+    Where jobs have piled up behind a long one, those that a later one has replaced do nothing.
+    """
+    if timestamp is not None and time.time() - timestamp >= ADVANCE_SECONDS:
+        return "left to the next one, which is due"
     return "; ".join(advance_experiments()) or "nothing to do"
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from app.db import driver_connection, session_for_user
 from app.request_pool import close_request_pool
+from app.services.deployments import category_set_of
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
 from app.services.served_models import SERVER
@@ -62,6 +63,8 @@ def suggest_and_answer(
     # All are suggested to before the first is answered: no answer of the month helps with the month.
     with session_for_user(user_id) as session:
         _add_categories(session, user_id, set(held_back.values()))
+        category_set = category_set_of(session, user_id)
+    SERVER.look_once(category_set)
     seconds = asyncio.run(_suggest_each(user_id, waiting))
     for event_id, txn_id, label in _unanswered(user_id, held_back):
         truth = held_back[txn_id]
@@ -80,7 +83,6 @@ def suggest_and_answer(
 
 async def _suggest_each(user_id: int, txn_ids: Sequence[int]) -> list[float]:
     """Ask for one transaction after the other, as people do; return what each took."""
-    SERVER.look_once()
     seconds = []
     try:
         for txn_id in txn_ids:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from app.db import session_for_jobs
 from app.services import deployments, experiments
 from app.services.experiment_assignment import Arm
-from app.services.experiments import Plan
+from app.services.experiment_plans import Plan
 from app.services.model_aliases import mirror_aliases
 from app.services.served_models import SERVER
 
@@ -26,8 +26,8 @@ class DemoExperiment:
     """What the experiment said.
 
     Attributes:
-        answers: Suggestions of both arms that were answered.
-        rule_accepted: Share of the heuristics' suggestions that were accepted, 0 to 1.
+        answers: Transactions of both arms that were answered, or labelled because nothing was suggested.
+        rule_accepted: Share of the heuristics' transactions whose suggestion was accepted, 0 to 1.
         champion_accepted: The same of the champion's.
         difference: Champion less heuristics, with its interval from lower to upper.
         is_decided: Whether the interval excludes zero.
@@ -91,7 +91,7 @@ def time_rollback(category_set: int | None) -> float | None:
     """Go back to the version before, as a server follows, and forward again.
 
     Returns:
-        Milliseconds until the server had followed; None where there is nothing to go back to.
+        Milliseconds until the server had followed; None where it did not, or there is nothing to go back to.
     """
     with session_for_jobs() as session:
         champion = deployments.current(session, category_set).champion
@@ -105,17 +105,30 @@ def time_rollback(category_set: int | None) -> float | None:
             before = deployments.rollback(
                 session, category_set, actor=ACTOR, reason="To see how long it takes."
             ).version
-        while SERVER.deployed.champions[category_set].version != before:
-            if time.perf_counter() - began > PATIENCE_SECONDS:
-                return None
-            time.sleep(_POLL_SECONDS)
-        milliseconds = (time.perf_counter() - began) * 1000
-        with session_for_jobs() as session:
-            deployments.promote(session, category_set, champion, actor=ACTOR, reason="It was taken back to time that.")
+        try:
+            has_followed = _wait_for(category_set, before, began + PATIENCE_SECONDS)
+            milliseconds = (time.perf_counter() - began) * 1000
+        finally:
+            # Whatever came of it, the demo goes on with its champion.
+            with session_for_jobs() as session:
+                deployments.promote(
+                    session, category_set, champion, actor=ACTOR, reason="It was taken back to time that."
+                )
     finally:
         SERVER.stop()
     mirror_aliases()
-    return round(milliseconds, 1)
+    return round(milliseconds, 1) if has_followed else None
+
+
+def _wait_for(category_set: int | None, version: int, until: float) -> bool:
+    """Wait until the server answers by a version; say whether it did in time."""
+    while True:
+        served = SERVER.deployed.champions.get(category_set)
+        if served is not None and served.version == version:
+            return True
+        if time.perf_counter() > until:
+            return False
+        time.sleep(_POLL_SECONDS)
 
 
 def _name(category_set: int | None) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 Engine = Literal["rule", "champion", "challenger", "version"]
 Unit = Literal["user", "user_merchant"]
@@ -37,6 +40,8 @@ class RunningExperiment:
     Attributes:
         ramp: What part of their final shares the treatments have.
         arms: The control first.
+        change: The id of the change since which that is so.
+        versions: By arm that asks a model, the version that is due for it; None where its role is empty.
     """
 
     name: str
@@ -44,13 +49,21 @@ class RunningExperiment:
     salt: str
     ramp: float
     arms: tuple[Arm, ...]
+    change: int
+    versions: Mapping[str, int | None]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a unit was given, and how probable that was."""
+    """What a unit was given, and how probable that was.
 
-    experiment: str
+    Attributes:
+        experiment: As it was when that was decided.
+        unit: The hash that decided it, 16 hexadecimal digits.
+    """
+
+    experiment: RunningExperiment
+    unit: str
     arm: Arm
     propensity: float
 
@@ -68,7 +81,8 @@ def assign(experiment: RunningExperiment, user_id: int, merchant: str) -> Assign
         merchant: Of the transaction; where there is none, the user alone is the unit.
     """
     of_merchant = merchant if experiment.unit == "user_merchant" else ""
-    point = bucket(experiment.salt, f"{user_id}\x1f{of_merchant}")
+    unit = unit_hash(experiment.salt, f"{user_id}\x1f{of_merchant}")
+    point = bucket(unit)
     control, *treatments = experiment.arms
     start, of_treatments = 0.0, 0.0
     assigned: Arm | None = None
@@ -79,11 +93,29 @@ def assign(experiment: RunningExperiment, user_id: int, merchant: str) -> Assign
         start += arm.share
         of_treatments += exposed
     if assigned is not None:
-        return Assignment(experiment.name, assigned, assigned.share * experiment.ramp)
-    return Assignment(experiment.name, control, 1 - of_treatments)
+        return Assignment(experiment, unit, assigned, assigned.share * experiment.ramp)
+    return Assignment(experiment, unit, control, 1 - of_treatments)
 
 
-def bucket(salt: str, unit: str) -> float:
-    """Map a unit to [0, 1), evenly and for each salt independently."""
-    digest = hashlib.sha256(f"{salt}\x1f{unit}".encode()).digest()
-    return int.from_bytes(digest[:8]) / _RANGE
+def versions_due(arms: Iterable[Arm], roles: Mapping[str, int | None]) -> dict[str, int | None]:
+    """Say which version each arm that asks a model is to be answered by; None where its role is empty.
+
+    Args:
+        arms: Of an experiment.
+        roles: The versions that are champion and challenger.
+    """
+    return {
+        arm.name: arm.version if arm.engine == "version" else roles.get(arm.engine)
+        for arm in arms
+        if arm.engine != "rule"
+    }
+
+
+def unit_hash(salt: str, unit: str) -> str:
+    """Hash a unit to 16 hexadecimal digits, for each salt independently."""
+    return hashlib.sha256(f"{salt}\x1f{unit}".encode()).hexdigest()[:16]
+
+
+def bucket(unit: str) -> float:
+    """Map the hash of a unit to [0, 1), evenly."""
+    return int(unit, 16) / _RANGE

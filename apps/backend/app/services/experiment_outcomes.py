@@ -1,95 +1,165 @@
-"""The suggestions that an experiment served, and what became of them."""
+"""What an experiment's suggestions came to, summed by unit.
+
+Which unit, which arms and which versions a suggestion was part of is read from its event alone, which kept that when it
+was made; nothing that changed since, such as a merchant's name, can move it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from sqlalchemy import text
 
-from app.services.experiment_periods import Exposure
-
 if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping
+
     from sqlalchemy.orm import Session
 
     from app.services.experiments import Experiment
 
+Outcome = Literal["acceptance", "precision", "coverage", "fallbacks"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
 
 @dataclass(frozen=True)
-class ServedSuggestion(Exposure):
-    """A suggestion of an experiment; outcomes are None where nothing tells them.
+class UnitSums:
+    """What became of the transactions of a unit, while one change of the experiment and the same versions held.
 
     Attributes:
-        is_accepted: Whether the last answer accepted it.
-        is_correct: Whether the first candidate is the label of now.
-        is_covered: Whether anything was suggested.
-        is_fallback: Whether the heuristics answered in a model's place.
+        change: The change in force.
+        versions: Those that were due, by arm; None where a role was empty.
+        unit: Its hash.
+        first_at: When its first suggestion was made.
+        last_at: When the last one was.
+        transactions: How many were asked about.
+        sums: Of each outcome, of how many transactions it is known and how many of them have it.
     """
 
-    is_accepted: bool | None
-    is_correct: bool | None
-    is_covered: bool
-    is_fallback: bool | None
+    change: int
+    versions: Mapping[str, int | None]
+    unit: str
+    arm: str
+    first_at: dt.datetime
+    last_at: dt.datetime
+    transactions: int
+    sums: Mapping[Outcome, tuple[int, int]]
 
 
-def read_outcomes(session: Session, experiment: Experiment) -> list[ServedSuggestion]:
-    """Read the suggestions of an experiment with what became of them, from the first to the last.
+def read_outcomes(session: Session, experiment: Experiment) -> list[UnitSums]:
+    """Read what became of an experiment's suggestions, the unit that came first at the front.
 
-    What is accepted and right means the same as in the warehouse's `fct_suggestions_eval`: names are those of today,
-    and a label that nothing but the accept of this very suggestion has written vouches for nothing.
+    A transaction counts once in a period, however often it was asked about. It is
+
+    - accepted, if the last answer to one of its suggestions is an accept, and not, if that is a rejection or a person
+      labelled it by hand after it was first asked about: to have to label what nothing was offered for is a loss;
+    - right, if the first candidate of its last suggestion is the label of now. That is known where a person said so
+      after it was first asked about and otherwise than by accepting any suggestion of it: an accept repeats what was
+      shown;
+    - covered, if its last suggestion offered anything;
+    - and fell back, if the heuristics ever answered where a model was due.
+
+    Args:
+        session: Of the role lm_jobs, or of a request for what is the user's own.
+        experiment: Started or not.
     """
-    rows = session.execute(
-        text(f"""
-            SELECT
-                events.user_id, CASE WHEN :unit = 'user_merchant' THEN coalesce(ml_features.merchant, '') ELSE '' END,
-                :unit = 'user' OR ml_features.txn_id IS NOT NULL,
-                events.arm, events.created_at,
-                CASE WHEN events.first_label IS NOT NULL THEN last_answer.action = 'accept' END,
-                CASE WHEN vouched.is_independent THEN last_label.label = events.first_label END,
-                events.first_label IS NOT NULL,
-                CASE WHEN events.is_for_model THEN events.source = 'rule' END
-            FROM (
-                SELECT
-                    event.*, {_shown("event.user_id", "event.candidates -> 0 ->> 'label'")} AS first_label,
-                    -- A rule of the user's own answers before any model.
-                    arms.engine <> 'rule' AND NOT (event.source = 'rule' AND event.inputs ? 'rule') AS is_for_model
-                FROM suggestion_events AS event
-                INNER JOIN experiment_arms AS arms ON arms.experiment_id = :id AND arms.name = event.arm
-                WHERE event.experiment = :name AND event.source <> 'shadow' AND event.user_id IS NOT NULL
-            ) AS events
-            LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
-            LEFT JOIN LATERAL (
-                SELECT action FROM suggestion_feedback AS answer WHERE answer.event_id = events.id
-                ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
-            ) AS last_answer ON last_answer.action <> 'undo'
-            LEFT JOIN LATERAL (
-                SELECT {_shown("events.user_id", "labelled.label")} AS label
-                FROM label_events AS labelled WHERE labelled.txn_id = events.txn_id ORDER BY labelled.id DESC LIMIT 1
-            ) AS last_label ON true
-            LEFT JOIN LATERAL (
-                SELECT EXISTS (
-                    SELECT FROM label_events AS labelled
-                    WHERE labelled.txn_id = events.txn_id
-                        AND {_shown("events.user_id", "labelled.label")} = last_label.label
-                        AND NOT (
-                            labelled.source = 'human' AND EXISTS (
-                                SELECT FROM suggestion_feedback AS accepted
-                                WHERE accepted.event_id = events.id AND accepted.action = 'accept'
-                                    AND accepted.created_at = labelled.known_at
-                            )
-                        )
-                ) AS is_independent
-            ) AS vouched ON true
-            ORDER BY events.created_at, events.id
-        """),  # noqa: S608 -- of literals
-        {"id": experiment.id, "name": experiment.name, "unit": experiment.unit},
-    )
-    return [ServedSuggestion((row[0], row[1]), *row[2:]) for row in rows.all()]
+    rows = session.execute(text(_QUERY), {"id": experiment.id, "name": experiment.name})
+    return [
+        UnitSums(
+            change=row.change,
+            versions=row.versions,
+            unit=row.unit,
+            arm=row.arm,
+            first_at=row.first_at,
+            last_at=row.last_at,
+            transactions=row.transactions,
+            sums=dict(zip(OUTCOMES, zip(row.answers, row.successes, strict=True), strict=True)),
+        )
+        for row in rows.all()
+    ]
 
 
-def _shown(user_id: str, word: str) -> str:
-    """Return SQL for the name under which a user sees a word today."""
+def _shown(word: str) -> str:
+    """Return SQL for the name under which the user whom `asked` is about sees a word today."""
     return f"""coalesce((
         SELECT shown_as FROM category_names AS today
-        WHERE today.user_id = {user_id} AND today.name = {word} AND today.valid_to IS NULL
+        WHERE today.user_id = asked.user_id AND today.name = {word} AND today.valid_to IS NULL
     ), {word})"""  # noqa: S608 -- of literals
+
+
+# Looked up row by row, by an index: how many rows there are is guessed too badly for anything else.
+_QUERY: Final = f"""
+    WITH exposed AS (
+        SELECT
+            event.id, event.txn_id, event.user_id, event.arm, event.created_at, changes.id AS change,
+            event.inputs #> '{{exposure,versions}}' AS versions, event.inputs #>> '{{exposure,unit}}' AS unit,
+            event.candidates -> 0 ->> 'label' AS first_label,
+            -- A rule of the user's own answers before any model.
+            CASE WHEN arms.engine <> 'rule' AND NOT (event.source = 'rule' AND event.inputs ? 'rule')
+                THEN event.source = 'rule'
+            END AS fell_back,
+            last_answer.action, last_answer.created_at AS answered_at, last_answer.id AS answer_id
+        FROM suggestion_events AS event
+        INNER JOIN experiment_arms AS arms ON arms.experiment_id = :id AND arms.name = event.arm
+        INNER JOIN experiment_changes AS changes
+            ON changes.experiment_id = :id AND changes.id = CAST(event.inputs #>> '{{exposure,change}}' AS bigint)
+        -- No LIMIT: it tempts the planner to go through all answers by their time.
+        CROSS JOIN LATERAL (
+            SELECT
+                (array_agg(answer.action ORDER BY answer.created_at DESC, answer.id DESC))[1] AS action,
+                max(answer.created_at) AS created_at, max(answer.id) AS id
+            FROM suggestion_feedback AS answer WHERE answer.event_id = event.id
+        ) AS last_answer
+        WHERE event.experiment = :name AND event.source <> 'shadow' AND event.user_id IS NOT NULL
+    ),
+    asked AS (
+        SELECT
+            change, versions, txn_id, min(user_id) AS user_id, min(created_at) AS first_at, max(created_at) AS last_at,
+            bool_or(fell_back) AS fell_back,
+            (array_agg(unit ORDER BY created_at, id))[1] AS unit,
+            (array_agg(arm ORDER BY created_at, id))[1] AS arm,
+            (array_agg(first_label ORDER BY created_at DESC, id DESC))[1] AS first_label,
+            (
+                array_agg(action ORDER BY answered_at DESC, answer_id DESC) FILTER (WHERE action <> 'undo')
+            )[1] AS action
+        FROM exposed GROUP BY change, versions, txn_id
+    ),
+    outcomes AS (
+        SELECT
+            asked.*,
+            CASE WHEN asked.action IS NOT NULL THEN asked.action = 'accept'
+                WHEN said.is_by_hand THEN false
+            END AS accepted,
+            CASE WHEN said.is_vouched THEN {_shown("asked.first_label")} = said.label END AS is_right
+        FROM asked
+        -- What a person said after the first suggestion, and the label of now.
+        LEFT JOIN LATERAL (
+            SELECT
+                bool_or(answered.is_accept IS NULL) AS is_by_hand,
+                bool_or(answered.is_accept IS NOT true AND {_shown("labelled.label")} = last_label.label) AS is_vouched,
+                min(last_label.label) AS label
+            FROM label_events AS labelled
+            CROSS JOIN LATERAL (
+                SELECT {_shown("latest.label")} AS label FROM label_events AS latest
+                WHERE latest.txn_id = asked.txn_id ORDER BY latest.id DESC LIMIT 1
+            ) AS last_label
+            -- An answer and the label that it writes are recorded in one transaction of the database.
+            CROSS JOIN LATERAL (
+                SELECT bool_or(answer.action = 'accept') AS is_accept
+                FROM suggestion_events AS event INNER JOIN suggestion_feedback AS answer ON answer.event_id = event.id
+                WHERE event.txn_id = asked.txn_id AND answer.created_at = labelled.known_at
+            ) AS answered
+            WHERE labelled.txn_id = asked.txn_id AND labelled.source = 'human' AND labelled.known_at > asked.first_at
+        ) AS said ON true
+    )
+    -- In the order of OUTCOMES.
+    SELECT
+        change, versions, unit, arm, min(first_at) AS first_at, max(last_at) AS last_at, count(*) AS transactions,
+        ARRAY[count(accepted), count(is_right), count(*), count(fell_back)] AS answers,
+        ARRAY[
+            count(*) FILTER (WHERE accepted), count(*) FILTER (WHERE is_right), count(first_label),
+            count(*) FILTER (WHERE fell_back)
+        ] AS successes
+    FROM outcomes GROUP BY change, versions, unit, arm ORDER BY min(first_at), unit
+"""  # noqa: S608 -- of literals

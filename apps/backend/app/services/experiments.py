@@ -7,7 +7,6 @@ A category set has at most one experiment under way. The functions take a sessio
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -17,6 +16,7 @@ from sqlalchemy import text
 from app.errors import Conflict, InvalidInput, NotFound
 from app.services.deployments import sentence
 from app.services.experiment_assignment import Arm, Unit
+from app.services.experiment_plans import Guardrails, check_plan, check_roles
 from app.services.model_versions import open_version
 
 if TYPE_CHECKING:
@@ -24,55 +24,23 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from app.services.experiment_plans import Plan
+
 Action = Literal["start", "ramp", "stop_arm", "stop"]
 Status = Literal["planned", "running", "stopped"]
 
-CANARY_RAMP: Final = (0.01, 0.1, 0.5, 1.0)
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
-_MOST_ARMS: Final = 10
+POLICY: Final = "the guardrails"
+"""Who does what happens by itself."""
+
+_NOBODY_LEFT: Final = "No treatment is left, so everybody is answered as before it."
 _ROUNDING: Final = 1e-9
-
-
-@dataclass(frozen=True)
-class Guardrails:
-    """What stops a treatment by itself, each judged with its whole interval.
-
-    Attributes:
-        acceptance_margin: How far its accepted share may lie below the control's.
-        coverage_margin: How far the share of transactions that something is suggested for may.
-        most_fallbacks: What share of its suggestions the heuristics may have made in the model's place.
-        step_answers: Answers that each arm needs before the ramp goes a step further.
-    """
-
-    acceptance_margin: float = 0.05
-    coverage_margin: float = 0.1
-    most_fallbacks: float = 0.02
-    step_answers: int = 100
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be divided between what.
-
-    Attributes:
-        name: Small letters, digits and hyphens; no other experiment's.
-        unit: What is divided: users, or merchants of users.
-        arms: The control first.
-        ramp: Shares of the treatments' final shares, ascending to 1, that they are given one after the other.
-        guardrails: What stops a treatment by itself.
-    """
-
-    name: str
-    unit: Unit
-    arms: tuple[Arm, ...]
-    ramp: tuple[float, ...] = (1.0,)
-    guardrails: Guardrails = Guardrails()
 
 
 @dataclass(frozen=True)
 class Change:
     """Something that was done to an experiment: which, by whom, when and why, and the ramp that holds since."""
 
+    id: int
     action: Action
     ramp: float
     arm: str | None
@@ -115,25 +83,21 @@ class Experiment:
         """What part of their final shares the treatments have."""
         return self.changes[-1].ramp if self.changes else 0.0
 
-    @property
-    def step_since(self) -> dt.datetime | None:
-        """Since when the arms have the shares that they have."""
-        return self.changes[-1].created_at if self.changes else None
-
 
 def create_experiment(session: Session, category_set: int | None, plan: Plan, *, actor: str) -> Experiment:
     """Plan an experiment; nobody is in it before it is started.
 
     Raises:
         ArtefactRefused: The file of a version that an arm names is not what was registered.
-        Conflict: There is an experiment of that name.
-        InvalidInput: Name, arms or ramp cannot be used.
+        Conflict: There is an experiment of that name, or an arm asks a champion or challenger where there is none.
+        InvalidInput: Name, arms, ramp or guardrails cannot be used.
         NotFound: An arm names a version that the category set does not have.
     """
-    _check(plan)
+    check_plan(plan)
     for arm in plan.arms:
         if arm.version is not None:
             open_version(session, category_set, arm.version)
+    check_roles(session, category_set, plan.arms)
     added = session.execute(
         text("""
             INSERT INTO experiments (user_id, name, unit, salt, ramp, guardrails, created_by)
@@ -174,7 +138,8 @@ def start_experiment(session: Session, category_set: int | None, name: str, *, a
     """Put an experiment under way, at the first step of its ramp.
 
     Raises:
-        Conflict: It is under way or over, or another one of the category set is under way.
+        Conflict: It is under way or over, another one of the category set is under way, or an arm asks a champion or
+            challenger where there is none.
         NotFound: There is no such experiment.
     """
     take_turns(session, category_set)
@@ -184,6 +149,7 @@ def start_experiment(session: Session, category_set: int | None, name: str, *, a
     running = [each.name for each in list_experiments(session, category_set) if each.status == "running"]
     if running:
         raise Conflict(f"{running[0]} is under way; `lm experiments stop {running[0]}` ends it.")
+    check_roles(session, category_set, experiment.arms)
     return _change(session, experiment, "start", experiment.ramp[0], None, actor, reason)
 
 
@@ -193,7 +159,7 @@ def ramp_experiment(
     """Give the treatments another part of their final shares: more, or less again.
 
     Raises:
-        Conflict: It is not under way.
+        Conflict: It is not under way, or they have that part: a change would begin the comparison anew for nothing.
         InvalidInput: The part is none.
         NotFound: There is no such experiment.
     """
@@ -201,11 +167,15 @@ def ramp_experiment(
     experiment = _running(session, category_set, name)
     if not 0 <= to <= 1:
         raise InvalidInput("A ramp goes from 0 to 100 %.")
+    if abs(to - experiment.ramp_now) < _ROUNDING:
+        raise Conflict(f"The ramp of {name} is at {to:.0%} already; a change would begin the comparison anew.")
     return _change(session, experiment, "ramp", to, None, actor, reason)
 
 
 def stop_arm(session: Session, category_set: int | None, name: str, arm: str, *, actor: str, reason: str) -> Experiment:
     """Give a treatment's units to the control; this is not taken back within the experiment.
+
+    With the last treatment the experiment ends, and everybody is answered as if there were none.
 
     Raises:
         Conflict: The experiment is not under way, or the arm was stopped.
@@ -219,7 +189,10 @@ def stop_arm(session: Session, category_set: int | None, name: str, arm: str, *,
         raise InvalidInput(f"{name} has no treatment called {arm}; it has {', '.join(treatments)}.")
     if treatments[arm].is_stopped:
         raise Conflict(f"{arm} was stopped already.")
-    return _change(session, experiment, "stop_arm", experiment.ramp_now, arm, actor, reason)
+    stopped = _change(session, experiment, "stop_arm", experiment.ramp_now, arm, actor, reason)
+    if not all(each.is_stopped for each in stopped.arms[1:]):
+        return stopped
+    return _change(session, stopped, "stop", stopped.ramp_now, None, POLICY, _NOBODY_LEFT)
 
 
 def stop_experiment(session: Session, category_set: int | None, name: str, *, actor: str, reason: str) -> Experiment:
@@ -269,24 +242,6 @@ def take_turns(session: Session, category_set: int | None) -> None:
     session.execute(lock, {"category_set": "shared" if category_set is None else str(category_set)})
 
 
-def _check(plan: Plan) -> None:
-    arms, ramp = plan.arms, plan.ramp
-    if not _NAME.fullmatch(plan.name):
-        raise InvalidInput("An experiment's name has 1 to 60 small letters, digits and hyphens.")
-    if not 1 < len(arms) <= _MOST_ARMS:
-        raise InvalidInput(f"An experiment has a control and 1 to {_MOST_ARMS - 1} treatments.")
-    if len({arm.name for arm in arms}) < len(arms) or not all(_NAME.fullmatch(arm.name) for arm in arms):
-        raise InvalidInput("Arms have names of their own, of small letters, digits and hyphens.")
-    if any((arm.version is None) == (arm.engine == "version") for arm in arms):
-        raise InvalidInput(
-            "An arm asks the heuristics (rule), the champion, the challenger, or a version by its number."
-        )
-    if any(not 0 <= arm.share <= 1 for arm in arms) or abs(sum(arm.share for arm in arms) - 1) > _ROUNDING:
-        raise InvalidInput("The shares of the arms are 0 to 100 % each and 100 % together.")
-    if not ramp or list(ramp) != sorted(set(ramp)) or ramp[0] <= 0 or ramp[-1] != 1:
-        raise InvalidInput("A ramp rises from step to step and ends at 100 %.")
-
-
 def _running(session: Session, category_set: int | None, name: str) -> Experiment:
     experiment = show_experiment(session, category_set, name)
     if experiment.status != "running":
@@ -325,7 +280,7 @@ def _experiment(session: Session, row: Any) -> Experiment:
         Change(**change)
         for change in session.execute(
             text("""
-                SELECT action, ramp, arm, actor, reason, created_at FROM experiment_changes
+                SELECT id, action, ramp, arm, actor, reason, created_at FROM experiment_changes
                 WHERE experiment_id = :id ORDER BY id
             """),
             {"id": row.id},

@@ -34,6 +34,10 @@ EVENT_COLUMNS: Final = """
 _OF_THE_EVENT: Final = 11
 
 
+# What an event of either engine keeps of the request and of what features were then.
+_ASKED_FOR: Final = frozenset({"min_confidence", "top_k", "feature_version"})
+
+
 @dataclass(frozen=True)
 class KeptSuggestion:
     """An event, its transaction as the features have it now, and the hash of those features.
@@ -67,11 +71,13 @@ class KeptSuggestion:
     @property
     def is_complete(self) -> bool:
         """Whether the event has every field that its engine computes from; those of earlier versions lack some."""
+        if not self.inputs.keys() >= _ASKED_FOR:
+            return False
         if self.source == "model":
-            return {"counts", "further", "min_confidence"} <= self.inputs.keys()
+            return {"counts", "further"} <= self.inputs.keys()
         rule = self.inputs.get("rule")
         return (
-            {"evidence", "strengths", "min_confidence"} <= self.inputs.keys()
+            {"evidence", "strengths"} <= self.inputs.keys()
             and (rule is None or {"category", "confidence"} <= rule.keys())
             and all({"label", "base"} <= each.keys() for each in self.inputs["evidence"])
         )

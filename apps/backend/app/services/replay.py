@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from app.db import driver_connection, session_for_jobs
 from app.errors import LedgermillError
 from app.ml.category_model import model_from_artefact
+from app.ml.features import FEATURE_VERSION
 from app.ml.serving import DECIMALS, ServedModel, serve_model
 from app.services.heuristics import MOST_CANDIDATES, rank_again
 from app.services.kept_suggestions import read_kept, score_again
@@ -33,6 +34,7 @@ MOST_OPEN: Final = 4
 TOLERANCE: Final = 1.5 * 10**-DECIMALS
 
 KEPT_TOO_LITTLE: Final = "An earlier version of Ledgermill made it, and kept too little of what it was made from."
+OTHER_FEATURES: Final = "It was made from features of another version."
 NOTHING_LEFT: Final = "Its transaction is gone: whose it was has been erased."
 
 # Suggestions that were made; what a challenger would have said is none.
@@ -92,12 +94,14 @@ def replay_suggestions(
         by_version: defaultdict[str | None, list[KeptSuggestion]] = defaultdict(list)
         for each in kept:
             replay.events[each.source] += 1
-            if each.features_hash not in (None, each.hash_now):
-                _differs(replay, each, "features", {})
-            elif each.is_complete:
-                by_version[each.model_version].append(each)
-            else:
+            if not each.is_complete:
                 replay.missing[KEPT_TOO_LITTLE] += 1
+            elif each.inputs["feature_version"] != FEATURE_VERSION:
+                replay.missing[OTHER_FEATURES] += 1
+            elif each.features_hash not in (None, each.hash_now):
+                _differs(replay, each, "features", {})
+            else:
+                by_version[each.model_version].append(each)
         for version, events in by_version.items():
             _replay_version(replay, version, events, open_once)
         if progress:
@@ -121,6 +125,8 @@ def compare(kept: KeptSuggestion, says: Mapping[str, float]) -> What | None:
         return "categories"
     if any(abs(confidence - says[label]) > TOLERANCE for label, confidence in said.items()):
         return "confidence"
+    if len(said) < min(kept.inputs["top_k"], len(says)):
+        return "categories"
     # What comes before the last that was suggested was suggested, too, unless it is as good as equal.
     least = min(said.values())
     missed = [label for label, confidence in says.items() if label not in said and confidence > least + TOLERANCE]

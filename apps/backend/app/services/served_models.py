@@ -22,7 +22,7 @@ from app.errors import LedgermillError
 from app.ml.artefact import resolve_artefact
 from app.ml.serving import ServedModel, open_model
 from app.ml.tracking import artefact_root
-from app.services.experiment_assignment import Arm, RunningExperiment
+from app.services.experiment_assignment import Arm, RunningExperiment, versions_due
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,13 @@ class Deployed:
                 return self.files.get(arm.version or 0) if arm else None
         return None
 
+    def files_for(self, category_set: int | None) -> list[VersionFile]:
+        """List the versions that answer for a category set: the champion and those that an experiment's arms ask."""
+        experiment = self.experiments.get(category_set)
+        arms = experiment.arms if experiment else ()
+        files = (self.file_of(category_set, arm) for arm in (None, *arms))
+        return [file for file in files if file is not None]
+
 
 NOTHING_DEPLOYED: Final = Deployed({}, {}, {}, {})
 
@@ -125,19 +132,16 @@ class ModelServer:
             self._listener.join()
             self._listener = None
 
-    def look_once(self) -> None:
-        """Look at what is deployed now, for a process that does not live long."""
+    def look_once(self, category_set: int | None) -> None:
+        """Look at what is deployed now and open what answers for one category set, for a process of one user's."""
         with _connect() as connection:
-            self.look(connection)
+            self.deployed = _read_deployed(connection)
+        for file in self.deployed.files_for(category_set):
+            self.open(file)
 
     def look(self, connection: psycopg.Connection) -> None:
         """Open what is newly deployed, then let it hold."""
-        found: dict[str, dict[int | None, VersionFile]] = {"champion": {}, "challenger": {}}
-        query = "SELECT role, category_set, version, artefact_name, sha256 FROM deployed_models()"
-        for role, category_set, version, name, sha256 in connection.execute(query):
-            found[role][category_set] = VersionFile(version, name, sha256)
-        experiments, files = _read_experiments(connection)
-        deployed = Deployed(found["champion"], found["challenger"], experiments, files)
+        deployed = _read_deployed(connection)
         served = self.deployed.champions
         # Of sets whose old champion was asked for, the new one will be; of the others as many as there is room for.
         awaited = sorted(
@@ -145,11 +149,9 @@ class ModelServer:
             key=lambda item: (item[0] in served and served[item[0]].version in self._open, item[1].version),
             reverse=True,
         )
-        in_arms = [
-            *files.values(),
-            *(deployed.challengers[each] for each in experiments if each in deployed.challengers),
-        ]
-        for file in [*in_arms, *(file for _, file in awaited)][:MOST_MODELS]:
+        in_arms = [file for each in deployed.experiments for file in deployed.files_for(each)]
+        files = dict.fromkeys([*in_arms, *(file for _, file in awaited)])
+        for file in list(files)[:MOST_MODELS]:
             self.open(file)
         self.deployed = deployed
 
@@ -232,19 +234,30 @@ SERVER: Final = ModelServer()
 """The models of this process."""
 
 
+def _read_deployed(connection: psycopg.Connection) -> Deployed:
+    found: dict[str, dict[int | None, VersionFile]] = {"champion": {}, "challenger": {}}
+    query = "SELECT role, category_set, version, artefact_name, sha256 FROM deployed_models()"
+    for role, category_set, version, name, sha256 in connection.execute(query):
+        found[role][category_set] = VersionFile(version, name, sha256)
+    return Deployed(found["champion"], found["challenger"], *_read_experiments(connection, found))
+
+
 def _read_experiments(
-    connection: psycopg.Connection,
+    connection: psycopg.Connection, deployed: Mapping[str, Mapping[int | None, VersionFile]]
 ) -> tuple[dict[int | None, RunningExperiment], dict[int, VersionFile]]:
+    """Read what is under way, with the versions that are due for its arms by what is deployed in a role."""
     experiments: dict[int | None, RunningExperiment] = {}
     files: dict[int, VersionFile] = {}
-    query = "SELECT category_set, name, unit, salt, ramp, arms FROM running_experiments()"
-    for category_set, name, unit, salt, ramp, arms in connection.execute(query):
-        found = []
+    query = "SELECT category_set, name, unit, salt, ramp, arms, change FROM running_experiments()"
+    for category_set, name, unit, salt, ramp, arms, change in connection.execute(query):
+        found: list[Arm] = []
+        roles = {role: sets[category_set].version for role, sets in deployed.items() if category_set in sets}
         for arm in arms:
             found.append(Arm(arm["name"], arm["engine"], arm["version"], arm["share"], arm["is_stopped"]))
             if arm["version"] is not None:
                 files[arm["version"]] = VersionFile(arm["version"], arm["artefact_name"], arm["sha256"])
-        experiments[category_set] = RunningExperiment(name, unit, salt, ramp, tuple(found))
+        versions = versions_due(found, roles)
+        experiments[category_set] = RunningExperiment(name, unit, salt, ramp, tuple(found), change, versions)
     return experiments, files
 
 

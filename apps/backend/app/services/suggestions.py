@@ -9,10 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from app.db import session_for_user
 from app.errors import InvalidInput
+from app.ml.features import FEATURE_VERSION
 from app.ml.hierarchical_prior import OWN_THRESHOLD
 from app.request_pool import WaitFirst, close_request_pool, prepare, request_transaction
 from app.services.answering import Answer, answer
+from app.services.deployments import category_set_of
 from app.services.heuristics import MOST_CANDIDATES
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
 from app.services.remembered_users import look_at, read_asked
@@ -141,7 +144,7 @@ async def _suggest(
         answers = await answer(
             transaction.connection, knowledge, asked, mode=mode, most=most, threshold=threshold, since=since
         )
-        return answers, await _log(transaction, look.user_id, answers, mode)
+        return answers, await _log(transaction, look.user_id, answers, mode, most)
 
 
 def suggest_now(user_id: int, txn_ids: Sequence[int], **options: Any) -> Suggestions:
@@ -153,7 +156,9 @@ def suggest_now(user_id: int, txn_ids: Sequence[int], **options: Any) -> Suggest
         finally:
             await close_request_pool()
 
-    SERVER.look_once()
+    with session_for_user(user_id) as session:
+        category_set = category_set_of(session, user_id)
+    SERVER.look_once(category_set)
     return asyncio.run(ask())
 
 
@@ -166,8 +171,11 @@ def _check(txn_ids: Sequence[int], top_k: int, min_confidence: float | None) -> 
         raise InvalidInput("min_confidence is a probability, from 0 to 1.")
 
 
-async def _log(transaction: RequestTransaction, user_id: int, answers: Sequence[Answer], mode: Mode) -> list[int]:
+async def _log(
+    transaction: RequestTransaction, user_id: int, answers: Sequence[Answer], mode: Mode, most: int
+) -> list[int]:
     """Write one event for each answer in one statement; return the events' ids, in the answers' order."""
+    asked_for = {"top_k": most, "feature_version": FEATURE_VERSION}
     rows = [
         {
             "position": position,
@@ -176,18 +184,28 @@ async def _log(transaction: RequestTransaction, user_id: int, answers: Sequence[
             "model_version": each.model_version,
             "candidates": [vars(candidate) for candidate in each.offered],
             "features_hash": each.asked.features_hash,
-            "inputs": each.ranked.inputs | {"min_confidence": each.threshold},
-            **_exposure(each.assignment),
+            "inputs": each.ranked.inputs | asked_for | {"min_confidence": each.threshold} | _exposure(each.assignment),
+            **_arm(each.assignment),
         }
         for position, each in enumerate(answers)
     ]
     return [event_id for (event_id,) in await transaction.finish(_LOG.call(user_id, mode, json.dumps(rows)))]
 
 
-def _exposure(assignment: Assignment | None) -> dict[str, Any]:
+def _arm(assignment: Assignment | None) -> dict[str, Any]:
     if assignment is None:
         return {}
-    return {"experiment": assignment.experiment, "arm": assignment.arm.name, "propensity": assignment.propensity}
+    return {"experiment": assignment.experiment.name, "arm": assignment.arm.name, "propensity": assignment.propensity}
+
+
+def _exposure(assignment: Assignment | None) -> dict[str, Any]:
+    """Return what was randomised and what was due in all arms: whatever could tell that later may have changed."""
+    if assignment is None:
+        return {}
+    experiment = assignment.experiment
+    return {
+        "exposure": {"unit": assignment.unit, "change": experiment.change, "versions": experiment.versions},
+    }
 
 
 def _count(answers: Sequence[Answer], seconds: float) -> None:

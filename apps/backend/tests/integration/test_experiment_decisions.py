@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -12,11 +14,15 @@ import pytest
 from sqlalchemy import text
 
 from app.db import session_for_jobs, session_for_user
-from app.services import experiment_analysis, experiments
+from app.errors import Conflict
+from app.jobs.tasks import ADVANCE_SECONDS, advance
+from app.ml.sequential import ALPHA
+from app.services import experiments
 from app.services.categories import rename_or_merge
-from app.services.experiment_analysis import advance_experiments, analyse_experiment
+from app.services.experiment_analysis import analyse_experiment
 from app.services.experiment_assignment import Arm, RunningExperiment, assign
-from app.services.experiments import Guardrails, Plan
+from app.services.experiment_plans import Guardrails, Plan
+from app.services.experiment_policy import advance_experiments
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
 
@@ -63,23 +69,34 @@ def results(category_set: int | None = None) -> ExperimentResult:
 
 @dataclass
 class Server:
-    """Does what a server does for one user, many transactions at a time."""
+    """Does what a server does for one user, many transactions at a time.
+
+    Attributes:
+        versions: That are due for arms that ask models.
+    """
 
     connection: psycopg.Connection
     user_id: int
+    versions: dict[str, int | None] = field(default_factory=dict)
 
-    def arms(self) -> RunningExperiment:
+    def running(self) -> RunningExperiment:
         """Ask what is under way."""
-        query = "SELECT name, unit, salt, ramp, arms FROM running_experiments()"
-        (row,) = self.connection.execute(query).fetchall()
-        name, unit, salt, ramp, arms = row
+        query = "SELECT name, unit, salt, ramp, arms, change FROM running_experiments() WHERE name = %s"
+        (row,) = self.connection.execute(query, [NAME]).fetchall()
+        name, unit, salt, ramp, arms, change = row
         found = (Arm(a["name"], a["engine"], a["version"], a["share"], a["is_stopped"]) for a in arms)
-        return RunningExperiment(name, unit, salt, ramp, tuple(found))
+        return RunningExperiment(name, unit, salt, ramp, tuple(found), change, self.versions)
 
     def assigned(self, merchants: Iterable[str]) -> dict[str, str]:
         """Say which arm each merchant is in."""
-        running = self.arms()
+        running = self.running()
         return {merchant: assign(running, self.user_id, merchant).arm.name for merchant in merchants}
+
+    def exposure(self, running: RunningExperiment, merchant: str) -> str:
+        """Say what an event keeps of the unit."""
+        assigned = assign(running, self.user_id, merchant)
+        kept = {"unit": assigned.unit, "change": assigned.experiment.change, "versions": self.versions}
+        return json.dumps({"exposure": kept})
 
     def serve(
         self,
@@ -93,7 +110,9 @@ class Server:
         """Suggest Food for new transactions of merchants, and answer; numbers count the suggestions of an arm."""
         rows: list[tuple[Any, ...]] = []
         numbers: defaultdict[str, int] = defaultdict(int)
+        running = self.running()
         for merchant, arm in arms.items():
+            exposure = self.exposure(running, merchant)
             for _ in range(times):
                 number = numbers[arm]
                 numbers[arm] += 1
@@ -101,7 +120,7 @@ class Server:
                 said = accepted(arm, number) if is_offered else None
                 candidates = '[{"label": "Food", "confidence": 0.9, "reasons": []}]' if is_offered else "[]"
                 action = None if said is None else "accept" if said else "reject"
-                rows.append((self.user_id, merchant, source, candidates, arm, action))
+                rows.append((self.user_id, source, candidates, exposure, arm, action))
         with self.connection.transaction(), self.connection.cursor() as cursor:
             cursor.executemany(
                 """
@@ -109,15 +128,11 @@ class Server:
                     INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
                     VALUES (%s, 'card', '2025-01-01', -1, 'x', sha256(gen_random_uuid()::text::bytea))
                     RETURNING id, user_id
-                ), features AS (
-                    INSERT INTO ml_features
-                    SELECT id, '2025-01-01', -1, 1, %s, NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1
-                    FROM transaction
                 ), event AS (
                     INSERT INTO suggestion_events (
-                        txn_id, user_id, mode, source, candidates, experiment, arm, propensity, created_at
+                        txn_id, user_id, mode, source, candidates, inputs, experiment, arm, propensity, created_at
                     )
-                    SELECT id, user_id, 'auto', %s, %s, 'trial', %s, 0.5, clock_timestamp() FROM transaction
+                    SELECT id, user_id, 'auto', %s, %s, %s, 'trial', %s, 0.5, clock_timestamp() FROM transaction
                     RETURNING id
                 )
                 INSERT INTO suggestion_feedback (event_id, action)
@@ -125,6 +140,13 @@ class Server:
                 """,
                 rows,
             )
+
+    def label_what_nothing_was_offered_for(self) -> None:
+        """Let the person say themselves what it was."""
+        self.connection.execute("""
+            INSERT INTO transaction_labels (txn_id, label, source)
+            SELECT txn_id, 'Food', 'human' FROM suggestion_events WHERE candidates = '[]'
+        """)
 
 
 @pytest.fixture
@@ -141,19 +163,6 @@ def in_turn(names: Sequence[str], count: int) -> dict[str, str]:
     return {merchant: names[number % len(names)] for number, merchant in enumerate(merchants(count))}
 
 
-def let_a_minute_pass(connection: psycopg.Connection) -> None:
-    """Let all that was be a minute older."""
-    connection.execute("UPDATE experiment_changes SET created_at = created_at - interval '1 minute'")
-    connection.execute("UPDATE suggestion_events SET created_at = created_at - interval '1 minute'")
-
-
-def change_in_peace(connection: psycopg.Connection, function: str, *values: Any) -> None:
-    """Change an experiment a minute after what was before and a minute before what comes."""
-    let_a_minute_pass(connection)
-    change(function, *values)
-    let_a_minute_pass(connection)
-
-
 # --- guardrails ------------------------------------------------------------------------------------------------------
 
 
@@ -167,10 +176,52 @@ def test_a_treatment_that_is_accepted_far_less_is_stopped_by_itself_and_why_is_o
     (done,) = advance_experiments()
     assert "treatment was stopped" in done
     stopped = next(each for each in shown().changes if each.action == "stop_arm")
-    assert (stopped.arm, stopped.actor) == ("treatment", experiment_analysis.ACTOR)
+    assert (stopped.arm, stopped.actor) == ("treatment", experiments.POLICY)
     assert "points fewer" in stopped.reason
-    assert set(server.assigned(merchants(50)).values()) == {"control"}
     assert advance_experiments() == []
+
+
+def test_with_the_last_treatment_the_experiment_ends_and_another_one_can_begin(server: Server) -> None:
+    begin(*THREE)
+    change("stop_arm", "second")
+    assert shown().status == "running"
+    assert set(server.assigned(merchants(50)).values()) == {"control", "first"}
+    server.serve(in_turn(["control", "first"], 400), accepted=nine_in_ten_but("first", 0.4))
+    assert len(advance_experiments()) == 1
+    *_, last = shown().changes
+    assert (shown().status, last.action, last.actor) == ("stopped", "stop", experiments.POLICY)
+    with session_for_jobs() as session:
+        experiments.create_experiment(session, None, Plan("next", "user", PAIR), actor="a test")
+        experiments.start_experiment(session, None, "next", **BECAUSE)
+
+
+def test_a_treatment_that_offers_more_and_is_accepted_more_is_not_stopped_for_what_the_control_left_unsaid(
+    server: Server,
+) -> None:
+    begin()
+    server.serve(
+        in_turn(["control", "treatment"], 400),
+        offered=lambda arm, number: arm == "treatment" or number % 2 == 0,
+        accepted=lambda arm, number: arm == "control" or number % 5 != 0,
+    )
+    server.label_what_nothing_was_offered_for()
+    assert advance_experiments() == []
+    control, treatment = results().arms
+    assert (control.acceptance.share, treatment.acceptance.share) == (0.5, 0.8)
+    assert (control.acceptance.answers, control.coverage.share) == (200, 0.5)
+    assert treatment.sentence is not None
+    assert treatment.sentence.endswith("yes")
+
+
+def test_a_treatment_that_keeps_silent_on_what_is_hard_does_not_win_by_it(server: Server) -> None:
+    begin(guardrails=Guardrails(coverage_margin=1))
+    server.serve(
+        in_turn(["control", "treatment"], 600),
+        offered=lambda arm, number: arm == "control" or number % 2 == 0,
+        accepted=lambda arm, number: arm == "treatment" or number % 5 != 0,
+    )
+    server.label_what_nothing_was_offered_for()
+    assert len(advance_experiments()) == 1
 
 
 def test_a_treatment_that_suggests_far_less_is_stopped_by_itself(server: Server) -> None:
@@ -189,7 +240,8 @@ def test_a_treatment_that_is_as_good_is_not_stopped(server: Server) -> None:
 
 # --- the ramp --------------------------------------------------------------------------------------------------------
 
-SLOW = {"ramp": (0.5, 1.0), "guardrails": Guardrails(step_answers=60)}
+SLOW = {"ramp": (0.5, 1.0), "guardrails": Guardrails(step_answers=60, most_loss=0.5)}
+FAST = Guardrails(step_answers=20, most_loss=1.0)
 
 
 def test_the_ramp_goes_one_step_further_once_there_are_answers_and_guardrails_hold(
@@ -206,7 +258,7 @@ def test_the_ramp_goes_one_step_further_once_there_are_answers_and_guardrails_ho
 
 
 def test_two_programs_at_once_go_one_step(server: Server, admin_connection: psycopg.Connection) -> None:
-    begin(ramp=(0.4, 0.6, 1.0), guardrails=Guardrails(step_answers=30))
+    begin(ramp=(0.4, 0.6, 1.0), guardrails=FAST)
     server.serve(server.assigned(merchants(400)), accepted=nine_in_ten_but("", 0))
     both = [threading.Thread(target=advance_experiments) for _ in range(2)]
     for each in both:
@@ -216,29 +268,123 @@ def test_two_programs_at_once_go_one_step(server: Server, admin_connection: psyc
     assert admin_connection.execute("SELECT ramp FROM experiment_changes ORDER BY id").fetchall() == [(0.4,), (0.6,)]
 
 
-def test_a_treatment_that_was_stopped_does_not_hold_the_others_up(
-    server: Server, admin_connection: psycopg.Connection
-) -> None:
-    begin(*THREE, ramp=(0.5, 1.0), guardrails=Guardrails(step_answers=20))
-    change_in_peace(admin_connection, "stop_arm", "first")
+def test_a_treatment_that_was_stopped_does_not_hold_the_others_up(server: Server) -> None:
+    begin(*THREE, ramp=(0.5, 1.0), guardrails=FAST)
+    change("stop_arm", "first")
     server.serve(server.assigned(merchants(500)), accepted=nine_in_ten_but("", 0))
     assert len(advance_experiments()) == 1
     assert shown().ramp_now == 1.0
 
 
-def test_where_no_treatment_is_left_the_ramp_stays(server: Server, admin_connection: psycopg.Connection) -> None:
-    begin(ramp=(0.5, 1.0), guardrails=Guardrails(step_answers=20))
-    change_in_peace(admin_connection, "stop_arm", "treatment")
-    server.serve(server.assigned(merchants(200)), accepted=nine_in_ten_but("", 0))
-    assert advance_experiments() == []
-
-
-def test_what_a_person_has_taken_back_to_nothing_stays_there(
-    server: Server, admin_connection: psycopg.Connection
+@pytest.mark.parametrize(
+    ("now", "to", "accepted", "is_due"),
+    [
+        (0.1, 0.5, (0.9, 0.9), True),
+        (0.1, 0.5, (0.8, 0.9), False),
+        (0.5, 1.0, (0.9, 0.9), True),
+        (0.5, 1.0, (0.85, 0.9), False),
+        # To a tenth, even 30 points less would cost 3 of 100 suggestions.
+        (0.01, 0.1, (0.8, 0.9), True),
+    ],
+)
+def test_a_step_is_taken_where_what_it_could_cost_is_known_to_be_little(
+    server: Server, now: float, to: float, accepted: tuple[float, float], *, is_due: bool
 ) -> None:
-    begin(ramp=(0.5, 1.0), guardrails=Guardrails(step_answers=20))
+    # What stops arms is out of the way here.
+    begin(Arm("old", "rule", None, 0.0), Arm("new", "rule", None, 1.0), ramp=(now, to, *([1.0] if to < 1 else [])),
+          guardrails=Guardrails(acceptance_margin=1.0))  # fmt: skip
+    shares = dict(zip(("new", "old"), accepted, strict=True))
+    server.serve(
+        in_turn(["old", "new"], 200),
+        times=20 if now > 0.01 else 2,
+        accepted=lambda arm, number: number * 7 % 20 < 20 * shares[arm],
+    )
+    step = results().next_step
+    assert step is not None
+    assert (step.ramp, step.is_due) == (to, is_due), step.sentence
+
+
+def test_a_step_waits_for_answers_of_the_step_before_it(server: Server) -> None:
+    begin(ramp=(0.3, 0.6, 1.0), guardrails=FAST)
+    server.serve(server.assigned(merchants(400)), accepted=nine_in_ten_but("", 0))
+    assert len(advance_experiments()) == 1
+    step = results().next_step
+    assert step is not None
+    assert not step.is_due
+    assert "waits for 20 answers" in step.sentence
+
+
+def test_where_no_treatment_is_left_the_ramp_stays(server: Server) -> None:
+    begin(ramp=(0.5, 1.0), guardrails=FAST)
+    server.serve(server.assigned(merchants(200)), accepted=nine_in_ten_but("", 0))
+    change("stop_arm", "treatment")
+    assert advance_experiments() == []
+    assert results().next_step is None
+
+
+def test_the_step_that_is_in_force_is_no_change(server: Server) -> None:
+    begin(ramp=(0.5, 1.0))
+    server.serve(server.assigned(merchants(100)), accepted=nine_in_ten_but("", 0))
+    with pytest.raises(Conflict, match="at 50% already"):
+        change("ramp_experiment", 0.5)
+    assert [each.action for each in shown().changes] == ["start"]
+
+
+def test_nobody_waits_for_the_answers_to_be_read(server: Server) -> None:
+    begin()
+    server.serve(in_turn(["control", "treatment"], 100), accepted=nine_in_ten_but("", 0))
+    with session_for_jobs() as session:
+        experiments.take_turns(session, None)
+        done = threading.Thread(target=advance_experiments, daemon=True)
+        done.start()
+        done.join(timeout=10)
+        assert not done.is_alive()
+
+
+def test_what_somebody_does_while_the_answers_are_read_stands(server: Server) -> None:
+    begin(ramp=(0.4, 1.0), guardrails=FAST)
+    server.serve(server.assigned(merchants(400)), accepted=nine_in_ten_but("", 0))
+    said: list[str] = []
+    with session_for_jobs() as session:
+        experiments.take_turns(session, None)
+        advancing = threading.Thread(target=lambda: said.extend(advance_experiments()))
+        advancing.start()
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        until = time.monotonic() + 10
+        while server.connection.execute(waiting).fetchone() == (0,):
+            assert time.monotonic() < until
+        experiments.ramp_experiment(session, None, NAME, 0.1, **BECAUSE)
+    advancing.join()
+    assert (said, shown().ramp_now) == ([], 0.1)
+
+
+def test_an_experiment_that_cannot_be_judged_keeps_nobody_else_s_from_being_judged(
+    server: Server, user_id: int
+) -> None:
+    with session_for_jobs() as session:
+        experiments.create_experiment(session, user_id, Plan("before", "user", PAIR), actor="a test")
+        experiments.start_experiment(session, user_id, "before", **BECAUSE)
+    server.connection.execute("""UPDATE experiments SET guardrails = '{"unheard-of": 1}' WHERE name = 'before'""")
+    begin()
+    server.serve(in_turn(["control", "treatment"], 400), accepted=nine_in_ten_but("treatment", 0.4))
+    said = advance_experiments()
+    assert [each.split(":")[0] for each in said] == ["before cannot be judged", "trial"]
+    assert shown().status == "stopped"
+
+
+def test_a_job_that_a_later_one_has_replaced_does_nothing(server: Server) -> None:
+    begin()
+    server.serve(in_turn(["control", "treatment"], 400), accepted=nine_in_ten_but("treatment", 0.4))
+    now = time.time()
+    assert "left to the next one" in advance(timestamp=int(now) - ADVANCE_SECONDS)
+    assert shown().status == "running"
+    assert "was stopped" in advance(timestamp=int(now))
+
+
+def test_what_a_person_has_taken_back_to_nothing_stays_there(server: Server) -> None:
+    begin(ramp=(0.5, 1.0), guardrails=FAST)
     server.serve(server.assigned(merchants(300)), accepted=nine_in_ten_but("", 0))
-    change_in_peace(admin_connection, "ramp_experiment", 0.0)
+    change("ramp_experiment", 0.0)
     server.serve(server.assigned(merchants(300)), accepted=nine_in_ten_but("", 0))
     assert advance_experiments() == []
 
@@ -262,9 +408,7 @@ def test_units_in_the_shares_that_were_set_are_not_suspect(server: Server) -> No
     assert not results().is_suspect
 
 
-def test_a_unit_that_comes_back_is_no_new_evidence_about_how_units_are_assigned(
-    server: Server, admin_connection: psycopg.Connection
-) -> None:
+def test_a_unit_that_comes_back_is_no_new_evidence_about_how_units_are_assigned(server: Server) -> None:
     begin(*THREE)
     # As far from 40 to 30 to 30 as chance brings it once in some hundred times.
     units = {merchant: name for name, some in zip(
@@ -274,18 +418,16 @@ def test_a_unit_that_comes_back_is_no_new_evidence_about_how_units_are_assigned(
     ) for merchant in some}  # fmt: skip
     server.serve(units)
     assert not results().is_suspect
-    for _ in range(6):
-        change_in_peace(admin_connection, "ramp_experiment", 1.0)
+    for number in range(6):
+        change("ramp_experiment", 1.0 if number % 2 else 0.9999)
         server.serve(units)
     assert results().sample_ratio_e_value < 1_000
 
 
-def test_a_ramp_that_moves_the_units_that_it_should_is_not_suspect(
-    server: Server, admin_connection: psycopg.Connection
-) -> None:
+def test_a_ramp_that_moves_the_units_that_it_should_is_not_suspect(server: Server) -> None:
     begin(*THREE, ramp=(0.1, 0.5, 1.0))
-    for step in (0.1, 0.5, 1.0, 0.3):
-        change_in_peace(admin_connection, "ramp_experiment", step)
+    for step in (0.2, 0.5, 1.0, 0.3):
+        change("ramp_experiment", step)
         server.serve(server.assigned(merchants(400)))
     assert not results().is_suspect
 
@@ -293,25 +435,24 @@ def test_a_ramp_that_moves_the_units_that_it_should_is_not_suspect(
 # --- what is counted -------------------------------------------------------------------------------------------------
 
 
-def add_event(
-    connection: psycopg.Connection, user_id: int, arm: str, candidates: str, merchant: str
-) -> tuple[int, int]:
-    row = connection.execute(
-        """
-        WITH transaction AS (
+def add_event(server: Server, arm: str, candidates: str, merchant: str, txn_id: int | None = None) -> tuple[int, int]:
+    """Suggest for a transaction, a new one if None; return the event and it."""
+    if txn_id is None:
+        (txn_id,) = server.connection.execute(
+            """
             INSERT INTO transactions (user_id, account, date, amount, description, fingerprint)
-            VALUES (%s, 'card', '2025-01-01', -1, 'x', sha256(gen_random_uuid()::text::bytea)) RETURNING id, user_id
-        ), features AS (
-            INSERT INTO ml_features
-            SELECT id, '2025-01-01', -1, 1, %s, NULL, NULL, NULL, 2, false, false, 'x', '{x}', 1 FROM transaction
-        )
-        INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates, experiment, arm, propensity)
-        SELECT id, user_id, 'auto', 'rule', %s, 'trial', %s, 0.5 FROM transaction RETURNING id, txn_id
+            VALUES (%s, 'card', '2025-01-01', -1, 'x', sha256(gen_random_uuid()::text::bytea)) RETURNING id
+            """,
+            [server.user_id],
+        ).fetchone()  # type: ignore[misc]
+    (event_id,) = server.connection.execute(
+        """
+        INSERT INTO suggestion_events (txn_id, user_id, mode, source, candidates, inputs, experiment, arm, propensity)
+        VALUES (%s, %s, 'auto', 'rule', %s, %s, 'trial', %s, 0.5) RETURNING id
         """,
-        [user_id, merchant, candidates, arm],
-    ).fetchone()
-    assert row is not None
-    return row[0], row[1]
+        [txn_id, server.user_id, candidates, server.exposure(server.running(), merchant), arm],
+    ).fetchone()  # type: ignore[misc]
+    return event_id, txn_id
 
 
 OFFER = (
@@ -326,15 +467,15 @@ OFFER = (
         ("accept", (True, None)),
         ("accept the second", (True, None)),
         ("accept and correct", (True, False)),
-        ("accept, and a rule says so", (True, True)),
+        ("accept, and a rule says so", (True, None)),
         ("reject", (False, None)),
         ("reject and say what it is", (False, False)),
         ("accept and undo", (None, None)),
-        ("label it so", (None, True)),
-        ("label it otherwise", (None, False)),
-        ("labelled so before", (None, True)),
+        ("label it so", (False, True)),
+        ("label it otherwise", (False, False)),
+        ("labelled so before", (None, None)),
         ("accept, then rename", (True, None)),
-        ("accept, a rule says so, then rename", (True, True)),
+        ("accept, correct and correct back, then rename", (True, True)),
     ],
 )
 def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
@@ -344,7 +485,7 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
     outcomes: tuple[bool | None, bool | None],
 ) -> None:
     begin()
-    event_id, txn_id = add_event(server.connection, user_id, "treatment", OFFER, "aldi")
+    event_id, txn_id = add_event(server, "treatment", OFFER, "aldi")
 
     def answer(action: Any, **more: Any) -> None:
         with session_for_user(user_id) as session:
@@ -359,7 +500,7 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
         server.connection.execute(sql, [txn_id])
 
     def label_earlier() -> None:
-        sql = "UPDATE transaction_labels SET updated_at = updated_at - interval '1 minute' WHERE txn_id = %s"
+        sql = "UPDATE label_events SET known_at = known_at - interval '1 minute' WHERE txn_id = %s"
         server.connection.execute(sql, [txn_id])
 
     def rename() -> None:
@@ -377,12 +518,14 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
         "accept and undo": [lambda: answer("accept"), lambda: answer("undo")],
         "label it so": [lambda: label("Groceries")],
         "label it otherwise": [lambda: label("Rent")],
-        "labelled so before": [
-            lambda: label("Groceries"),
-            label_earlier,
-        ],
+        "labelled so before": [lambda: label("Groceries"), label_earlier],
         "accept, then rename": [lambda: answer("accept"), rename],
-        "accept, a rule says so, then rename": [lambda: answer("accept"), vouch, rename],
+        "accept, correct and correct back, then rename": [
+            lambda: answer("accept"),
+            lambda: label("Rent"),
+            lambda: label("Groceries"),
+            rename,
+        ],
     }
     for step in steps[reaction]:
         step()
@@ -390,6 +533,83 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
     expected = [() if outcome is None else (1, float(outcome)) for outcome in outcomes]
     found = [(s.answers, s.share) if s.answers else () for s in (arm.acceptance, arm.precision)]
     assert (found, arm.coverage.answers, arm.coverage.share) == (expected, 1, 1.0)
+
+
+def test_a_transaction_counts_once_however_often_it_is_shown_and_its_accepts_vouch_for_none_of_that(
+    server: Server, user_id: int
+) -> None:
+    begin()
+    event_id, txn_id = add_event(server, "treatment", OFFER, "aldi")
+    for _ in range(2):
+        add_event(server, "treatment", OFFER, "aldi", txn_id)
+    with session_for_user(user_id) as session:
+        answer_suggestion(session, user_id, event_id, "accept")
+    treatment = results().arms[1]
+    assert (treatment.units, treatment.transactions, treatment.coverage.answers) == (1, 1, 1)
+    assert (treatment.acceptance.answers, treatment.acceptance.share) == (1, 1.0)
+    assert treatment.precision.answers == 0
+
+
+def test_what_had_to_be_labelled_because_nothing_was_offered_was_not_accepted(server: Server) -> None:
+    begin()
+    add_event(server, "treatment", "[]", "aldi")
+    assert results().arms[1].acceptance.answers == 0
+    server.label_what_nothing_was_offered_for()
+    treatment = results().arms[1]
+    assert (treatment.acceptance.answers, treatment.acceptance.share) == (1, 0.0)
+    assert (treatment.precision.answers, treatment.coverage.share) == (0, 0.0)
+
+
+def test_the_last_suggestion_of_a_transaction_says_whether_anything_was_offered_and_right(
+    server: Server, user_id: int
+) -> None:
+    begin()
+    _, txn_id = add_event(server, "treatment", "[]", "aldi")
+    add_event(server, "treatment", OFFER, "aldi", txn_id)
+    with session_for_user(user_id) as session:
+        write_labels(session, {txn_id: "Groceries"}, source="human")
+    treatment = results().arms[1]
+    assert (treatment.coverage.share, treatment.precision.share) == (1.0, 1.0)
+
+
+def test_suggestions_that_kept_nothing_of_the_experiment_are_no_part_of_it(server: Server) -> None:
+    begin()
+    server.serve(in_turn(["control", "treatment"], 20), accepted=nine_in_ten_but("", 0))
+    server.connection.execute("UPDATE suggestion_events SET inputs = inputs - 'exposure' WHERE arm = 'control'")
+    assert [arm.transactions for arm in results().arms] == [0, 10]
+
+
+def test_a_model_that_takes_another_s_place_begins_a_new_period_and_going_back_goes_on_with_the_old_one(
+    server: Server,
+) -> None:
+    begin()
+    server.connection.execute("UPDATE experiment_arms SET engine = 'champion' WHERE name = 'treatment'")
+    for version, count in ((1, 400), (2, 40), (1, 100)):
+        server.versions = {"treatment": version}
+        server.serve(
+            in_turn(["control", "treatment"], count),
+            accepted=nine_in_ten_but("treatment", 0.4 if version == 1 else 0.9),
+            source="model",
+        )
+        treatment = results().arms[1]
+        assert treatment.versions == {"treatment": version}
+        assert treatment.acceptance.answers == {400: 200, 40: 20, 100: 250}[count]
+
+
+def test_each_period_has_a_part_of_alpha_and_treatments_share_it(server: Server) -> None:
+    begin(*THREE)
+    for number, step in enumerate((1.0, 0.5, 0.75), start=1):
+        if number > 1:
+            change("ramp_experiment", step)
+        server.serve(in_turn(["control", "first"], 20), accepted=nine_in_ten_but("", 0))
+        compared = results().arms[1].acceptance_difference
+        assert compared is not None
+        assert compared.alpha == pytest.approx(ALPHA / (number * (number + 1) * 2))
+        assert results().arms[1].fallbacks.alpha == compared.alpha
+    server.serve(in_turn(["control", "second"], 20))
+    second = results().arms[2].acceptance_difference
+    assert second is not None
+    assert second.alpha == pytest.approx(ALPHA / (1 * 2 * 2)), "it is its first"
 
 
 def test_results_are_what_counting_by_hand_gives(server: Server) -> None:
@@ -403,9 +623,9 @@ def test_results_are_what_counting_by_hand_gives(server: Server) -> None:
     server.connection.execute(
         """
         INSERT INTO suggestion_events (
-            served_event_id, txn_id, user_id, mode, source, model_version, candidates, experiment, arm
+            served_event_id, txn_id, user_id, mode, source, model_version, candidates, inputs, experiment, arm
         )
-        SELECT id, txn_id, user_id, mode, 'shadow', '9', '[]', experiment, arm FROM suggestion_events
+        SELECT id, txn_id, user_id, mode, 'shadow', '9', '[]', inputs, experiment, arm FROM suggestion_events
         """
     )
     control, treatment = results().arms
@@ -413,7 +633,7 @@ def test_results_are_what_counting_by_hand_gives(server: Server) -> None:
         offered = [number for number in range(90) if number % 5]
         answered = [number for number in offered if number % 7]
         taken = [number for number in answered if number % period]
-        assert (arm.units, arm.suggestions, arm.coverage.share) == (30, 90, len(offered) / 90)
+        assert (arm.units, arm.transactions, arm.coverage.share) == (30, 90, len(offered) / 90)
         assert (arm.acceptance.answers, arm.acceptance.share) == (len(answered), len(taken) / len(answered))
     assert treatment.acceptance_difference is not None
     assert control.acceptance.share is not None
@@ -460,11 +680,11 @@ def test_a_tenant_sees_the_experiments_of_their_own_categories_alone(
     assert seen() == [0, 0, 0]
 
 
-def test_a_unit_that_slips_from_its_arm_is_suspect(server: Server, admin_connection: psycopg.Connection) -> None:
+def test_a_unit_that_slips_from_its_arm_is_suspect(server: Server) -> None:
     begin(ramp=(0.5, 1.0))
     before = server.assigned(merchants(100))
     server.serve(before)
-    change_in_peace(admin_connection, "ramp_experiment", 1.0)
+    change("ramp_experiment", 1.0)
     after = server.assigned(merchants(100))
     slipped = next(merchant for merchant, arm in before.items() if arm == "treatment")
     server.serve({merchant: arm for merchant, arm in after.items() if merchant != slipped})
@@ -473,30 +693,56 @@ def test_a_unit_that_slips_from_its_arm_is_suspect(server: Server, admin_connect
     assert results().is_suspect
 
 
-def test_what_a_server_did_that_had_not_heard_of_a_change_yet_is_not_suspect(server: Server) -> None:
+def test_what_a_server_did_that_had_not_heard_of_a_change_yet_is_of_the_time_before(server: Server) -> None:
     begin(*THREE)
-    units = server.assigned(merchants(100))
+    units = server.assigned(merchants(200))
     server.serve(units)
+    before = server.running()
     change("stop_arm", "first")
-    server.serve(units)
-    assert not results().is_suspect
+    late = replace(server)
+    late.running = lambda: before  # type: ignore[method-assign]
+    late.serve(units)
+    server.serve(server.assigned(merchants(200)))
+    found = results()
+    assert not found.is_suspect
+    assert found.arms[1].transactions == 2 * list(units.values()).count("first")
 
 
-def test_a_treatment_that_the_heuristics_answer_for_is_stopped_at_the_last_step_too(
-    server: Server, admin_connection: psycopg.Connection
-) -> None:
-    begin(Arm("old", "rule", None, 0.0), Arm("new", "champion", None, 1.0), ramp=(0.5, 1.0))
-    server.serve(in_turn(["old", "new"], 200), source="model", accepted=nine_in_ten_but("", 0))
-    change_in_peace(admin_connection, "ramp_experiment", 1.0)
-    server.serve(in_turn(["new"], 100), source="model", accepted=nine_in_ten_but("", 0))
+LAST = (Arm("old", "rule", None, 0.0), Arm("new", "rule", None, 1.0))
+
+
+def at_the_last_step(server: Server, guardrails: Guardrails | None = None) -> None:
+    """Take a canary to where it is alone; nine of ten of its suggestions and of the control's were accepted before."""
+    begin(*LAST, ramp=(0.5, 1.0), guardrails=guardrails)
+    server.serve(in_turn(["old", "new"], 400), source="model", accepted=nine_in_ten_but("", 0))
+    change("ramp_experiment", 1.0)
+
+
+def test_a_treatment_that_fails_at_the_last_step_is_stopped_though_nothing_is_beside_it(server: Server) -> None:
+    at_the_last_step(server)
+    server.serve(in_turn(["new"], 150), accepted=nine_in_ten_but("", 0))
     assert advance_experiments() == []
-    new = results().arms[1]
-    assert (new.acceptance.answers, new.fallbacks.answers, new.fallbacks.share) == (100, 100, 0.0)
-    assert new.acceptance_difference is not None
-    assert new.acceptance_difference.control_answers == 100
-    server.serve(in_turn(["new"], 100), source="rule", accepted=nine_in_ten_but("", 0))
+    server.serve(dict.fromkeys(merchants(300, 150), "new"), accepted=nine_in_ten_but("new", 0.4))
     (done,) = advance_experiments()
-    assert "in the model's place" in done
+    assert "at the last step" in done
+    assert shown().status == "stopped"
+
+
+def test_what_is_compared_across_time_has_alpha_of_the_period_that_it_is_judged_in(server: Server) -> None:
+    at_the_last_step(server)
+    server.serve(in_turn(["new"], 100), accepted=nine_in_ten_but("", 0))
+    last = results().arms[1].last_step
+    assert last is not None
+    assert (last.acceptance.answers, last.control.answers) == (100, 200)
+    assert last.acceptance.alpha == last.control.alpha == pytest.approx(ALPHA / 6)
+
+
+def test_an_arm_whose_role_is_empty_by_now_is_stopped_at_once(server: Server) -> None:
+    begin(*THREE)
+    server.connection.execute("UPDATE experiment_arms SET engine = 'challenger' WHERE name = 'second'")
+    (done,) = advance_experiments()
+    assert "There is no challenger any more" in done
+    assert [arm.is_stopped for arm in shown().arms] == [False, False, True]
 
 
 def test_before_the_start_there_is_nothing_to_say(user_id: int, client: TestClient) -> None:

@@ -70,14 +70,14 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def in_one_process(work: Coroutine[None, None, None]) -> None:
+def in_one_process(ledger: Ledger, work: Coroutine[None, None, None]) -> None:
     async def run() -> None:
         try:
             await work
         finally:
             await close_request_pool()
 
-    SERVER.look_once()
+    SERVER.look_once(ledger.user_id)
     asyncio.run(run())
 
 
@@ -125,7 +125,7 @@ def test_a_label_is_not_missed_by_who_looked_before_anything_was_remembered(labe
         assert next(iter(remembered)) == "Household"
         assert remembered == await read_anew(labelled, asked)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -142,7 +142,7 @@ def test_a_label_written_while_all_is_read_counts_for_who_asks_then(labelled: Le
         assert next(iter(late)) == "Household"
         assert late == confidences(await ask(labelled, asked)) == await read_anew(labelled, asked)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -163,7 +163,7 @@ def test_many_at_once_read_once_and_keep_no_connection_waiting(
         assert sorted(readings) == sorted([labelled.user_id, other.user_id])
         assert confidences(await ask(labelled, asked)) == await read_anew(labelled, asked)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -177,7 +177,7 @@ def test_answers_at_once_see_every_label_however_they_overtake_each_other(labell
             await asyncio.gather(label(labelled, shop, category=category), *[ask(labelled, asked) for _ in range(5)])
         assert confidences(await ask(labelled, asked)) == pytest.approx(await read_anew(labelled, asked), abs=1.1e-4)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -195,7 +195,7 @@ def test_a_process_that_has_no_room_for_two_users_answers_both(
             assert [len(made.suggestions) for made in both] == [1, 1]
             assert len(remembered_users.KNOWN) == 1
 
-    in_one_process(work())
+    in_one_process(labelled, work())
     assert len(readings) >= 3
 
 
@@ -218,7 +218,7 @@ def test_who_was_asked_about_last_is_the_last_to_go(
         assert list(remembered_users.KNOWN) == [labelled.user_id]
         assert readings == [labelled.user_id, other.user_id, labelled.user_id]
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -245,7 +245,7 @@ def test_what_an_overtaken_request_found_takes_nothing_back(labelled: Ledger) ->
         assert next(iter(remembered)) == "Household"
         assert remembered == await read_anew(labelled, asked)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 class HeldUp:
@@ -288,7 +288,7 @@ def test_many_labels_are_read_once_also_while_something_else_is_being_written(
         assert len(readings) == 2
         assert confidences(await ask(labelled, ids[0])) == await read_anew(labelled, ids[0])
 
-    in_one_process(work())
+    in_one_process(labelled, work())
 
 
 @pytest.mark.usefixtures("champion")
@@ -311,7 +311,7 @@ def test_a_date_that_is_far_ahead_makes_no_other_label_old(
             assert (await ask(labelled, asked)).suggestions[0].source == "model"
         assert confidences(await ask(labelled, asked)) == pytest.approx(before, abs=1.1e-4)
 
-    in_one_process(work())
+    in_one_process(labelled, work())
     count = admin_connection.execute("SELECT count(*) FROM suggestion_events WHERE source <> 'model'").fetchone()
     assert count == (0,)
 
@@ -337,4 +337,4 @@ def test_habits_are_read_once_and_again_when_labels_have_moved(
         assert next(iter(confidences(await ask(labelled, asked)))) == "Household"
         assert len(count) == 2
 
-    in_one_process(work())
+    in_one_process(labelled, work())

@@ -18,7 +18,7 @@ from app.ml.serving import serve_model
 from app.ml.tracking import artefact_root
 from app.services import deployments, replay
 from app.services.model_versions import open_any_version
-from app.services.replay import KEPT_TOO_LITTLE, NOTHING_LEFT, replay_suggestions
+from app.services.replay import KEPT_TOO_LITTLE, NOTHING_LEFT, OTHER_FEATURES, replay_suggestions
 from app.services.rules import RuleDraft, add_rule
 from app.services.served_models import SERVER
 from app.services.suggestions import suggest_now
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from app.ml.category_model import CategoryModel
     from app.ml.serving import ServedModel
+    from app.services.answering import Mode
     from app.services.suggestions import Suggestion
     from tests.integration.conftest import Ledger
 
@@ -117,6 +118,18 @@ def test_a_wrong_suggestion_of_a_rule_is_reported(
     assert ([(each.event_id, each.what) for each in found.first], found.missing) == ([(made.event_id, what)], {})
 
 
+@pytest.mark.parametrize("mode", ["heuristic", "model"])
+def test_a_candidate_that_is_missing_at_the_end_is_reported(
+    labelled: Ledger, train_version: Callable[[Ledger], int], admin_connection: psycopg.Connection, mode: Mode
+) -> None:
+    promote(labelled, train_version(labelled))
+    made = suggested(labelled, "2025-02-01,CORNER SHOP,-3.50,card,", mode=mode, min_confidence=0.0)
+    assert len(made.candidates) > 1
+    assert run().exit_code == 0
+    spoil(admin_connection, made, "candidates = candidates - -1")
+    assert [each.what for each in replay_suggestions(LONG_AGO).first] == ["categories"]
+
+
 # --- what cannot be computed again -----------------------------------------------------------------------------------
 
 
@@ -142,7 +155,8 @@ def test_where_everything_came_out_again_nothing_is_missing(
 
 
 @pytest.mark.parametrize(
-    "lacking", ["'{strengths}'", "'{evidence}'", "'{evidence,0,base}'", "'{min_confidence}'", "'{rule,category}'"]
+    "lacking",
+    ["'{strengths}'", "'{evidence}'", "'{evidence,0,base}'", "'{min_confidence}'", "'{rule,category}'", "'{top_k}'"],
 )
 def test_fields_that_an_earlier_version_did_not_keep_are_missing_and_that_is_no_success(
     labelled: Ledger, admin_connection: psycopg.Connection, lacking: str
@@ -161,6 +175,14 @@ def test_the_same_is_so_of_a_model_s_fields(
         assert made.source == "model"
         spoil(admin_connection, made, f"inputs = inputs - '{field}'")
     assert missing_of() == (5, {KEPT_TOO_LITTLE: 3})
+
+
+def test_what_was_made_from_features_of_another_version_is_missing_and_not_wrong(
+    labelled: Ledger, admin_connection: psycopg.Connection
+) -> None:
+    change = "features_hash = repeat('0', 32), inputs = jsonb_set(inputs, '{feature_version}', '0')"
+    spoil(admin_connection, suggested(labelled), change)
+    assert missing_of() == (5, {OTHER_FEATURES: 1})
 
 
 def test_a_difference_weighs_more_than_what_is_missing(labelled: Ledger, admin_connection: psycopg.Connection) -> None:

@@ -277,7 +277,7 @@ def test_a_champion_that_fails_is_answered_for_and_left_alone(
         asked.append(1)
         raise MemoryError("ALDI 0077 YORK")
 
-    SERVER.look_once()
+    SERVER.look_once(labelled.user_id)
     monkeypatch.setattr("app.services.model_answers.score_rows", fail)
     monkeypatch.setattr("app.ml.serving.score_rows", fail)
     before = fallbacks("broken")
@@ -331,7 +331,7 @@ def test_a_champion_that_becomes_slow_holds_others_up_once(
     """A version that was quick is asked without a thread; one that was not, in one, so that others are answered."""
     (new,) = labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
     monkeypatch.setattr(answering, "PATIENCE_SECONDS", 5.0)
-    SERVER.look_once()
+    SERVER.look_once(labelled.user_id)
 
     async def longest_hold_up() -> float:
         pause = 0.0

@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import pytest
 
-from app.services.experiment_assignment import Arm, RunningExperiment, assign, bucket
+from app.services.experiment_assignment import Arm, RunningExperiment, assign, bucket, unit_hash, versions_due
 
 ARMS = (
     Arm("control", "rule", None, 0.5),
     Arm("first", "champion", None, 0.3),
     Arm("second", "version", 7, 0.2),
 )
-EXPERIMENT = RunningExperiment("trial", "user_merchant", "salt", 1.0, ARMS)
+EXPERIMENT = RunningExperiment("trial", "user_merchant", "salt", 1.0, ARMS, 3, {"first": 4, "second": 7})
 UNITS = [(user, f"shop {number}") for user in range(200) for number in range(100)]
 
 
@@ -26,10 +26,23 @@ def arms_of(experiment: RunningExperiment) -> list[str]:
 
 
 def test_a_unit_is_in_the_same_arm_in_every_process() -> None:
-    script = "from app.services.experiment_assignment import bucket; print([bucket('salt', f'{n}') for n in range(20)])"
+    script = "from app.services.experiment_assignment import *; print([unit_hash('salt', f'{n}') for n in range(20)])"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout
-    assert printed.strip() == str([bucket("salt", f"{number}") for number in range(20)])
-    assert bucket("salt", "1") == pytest.approx(0.2778003, abs=1e-7)
+    assert printed.strip() == str([unit_hash("salt", f"{number}") for number in range(20)])
+    assert bucket(unit_hash("salt", "1")) == pytest.approx(0.2778003, abs=1e-7)
+
+
+def test_what_is_kept_of_a_unit_is_the_hash_that_assigns_it() -> None:
+    for user, merchant in UNITS[:500]:
+        assigned = assign(EXPERIMENT, user, merchant)
+        assert len(assigned.unit) == 16
+        start = {"control": 0.5, "first": 0.0, "second": 0.3}[assigned.arm.name]
+        assert start <= bucket(assigned.unit) < start + assigned.arm.share
+
+
+def test_the_versions_that_are_due_are_those_of_every_arm_that_asks_a_model_also_of_none() -> None:
+    arms = (*ARMS, Arm("third", "challenger", None, 0.0, is_stopped=True))
+    assert versions_due(arms, {"champion": 4}) == {"first": 4, "second": 7, "third": None}
 
 
 @pytest.mark.parametrize("ramp", [1.0, 0.5, 0.1])

@@ -32,6 +32,8 @@ from app.ml.sequential import (
     share_sequence,
     tell_comparison,
 )
+from app.services.experiment_analysis import PLANNED_ANSWERS as EXPERIMENT_PLANNED_ANSWERS
+from app.services.experiment_analysis import period_alpha
 
 RUNS = 1_000
 ANSWERS = 10_000
@@ -94,8 +96,22 @@ def winners(bounds: Bounds) -> Hits:
     return (bounds.lower > 0) | (bounds.upper < 0)
 
 
-def compare(treatment: UnitMoments, control: UnitMoments, planned_answers: float = PLANNED_ANSWERS) -> Hits:
-    return winners(difference_bounds(treatment, control, alpha=ALPHA, planned_answers=planned_answers))
+def compare(
+    treatment: UnitMoments, control: UnitMoments, planned_answers: float = PLANNED_ANSWERS, alpha: float = ALPHA
+) -> Hits:
+    return winners(difference_bounds(treatment, control, alpha=alpha, planned_answers=planned_answers))
+
+
+# As the sequence is by itself, and as experiments use it: in the first period of one treatment, and in the fourth of
+# two, where a canary is at its end.
+CONFIGURATIONS = pytest.mark.parametrize(
+    ("planned_answers", "alpha"),
+    [
+        (PLANNED_ANSWERS, ALPHA),
+        (EXPERIMENT_PLANNED_ANSWERS, period_alpha(1, 1)),
+        (EXPERIMENT_PLANNED_ANSWERS, period_alpha(4, 2)),
+    ],
+)
 
 
 def misses(moments: UnitMoments, share: float, planned_answers: float = PLANNED_ANSWERS_OF_SHARE) -> Hits:
@@ -120,10 +136,31 @@ def outcomes(*units: tuple[int, int]) -> UnitOutcomes:
 # Nothing to be found: a winner is declared in at most one run of twenty.
 
 
-def test_equal_arms_that_are_looked_at_after_every_50_answers_declare_a_winner_in_at_most_5_percent() -> None:
+@CONFIGURATIONS
+def test_equal_arms_that_are_looked_at_after_every_50_answers_declare_a_winner_in_at_most_5_percent(
+    planned_answers: float, alpha: float
+) -> None:
     generator = np.random.default_rng(1)
     first, second = (independent_answers(generator, 0.6, ANSWERS, LOOK_AFTER) for _ in range(2))
-    assert share_ever(compare(first, second)) <= 0.05
+    assert share_ever(compare(first, second, planned_answers, alpha)) <= alpha
+
+
+def test_equal_arms_declare_a_winner_in_at_most_5_percent_however_many_periods_there_are() -> None:
+    generator = np.random.default_rng(20)
+    undivided, divided = np.zeros(RUNS, dtype=bool), np.zeros(RUNS, dtype=bool)
+    for number in range(1, 21):
+        first, second = (independent_answers(generator, 0.6, 1_000, LOOK_AFTER) for _ in range(2))
+        undivided |= compare(first, second, EXPERIMENT_PLANNED_ANSWERS).any(axis=1)
+        alpha = period_alpha(number, 1)
+        divided |= compare(first, second, EXPERIMENT_PLANNED_ANSWERS, alpha).any(axis=1)
+    assert divided.mean() <= 0.05
+    assert undivided.mean() > 0.1
+
+
+@pytest.mark.parametrize("treatments", [1, 3])
+def test_what_all_periods_of_all_treatments_may_be_wrong_in_is_alpha(treatments: int) -> None:
+    spent = [treatments * period_alpha(number, treatments) for number in range(1, 10_001)]
+    assert 0.999 * ALPHA < sum(spent) <= ALPHA
 
 
 def test_a_test_for_one_look_that_is_looked_at_as_often_declares_far_more() -> None:
@@ -230,13 +267,16 @@ def test_a_right_split_is_suspected_in_at_most_1_run_of_1000_and_reaches_20_in_a
 # Something to be found.
 
 
-def test_5_points_on_60_percent_are_found_within_10000_answers_an_arm_in_at_least_90_percent() -> None:
+@CONFIGURATIONS
+def test_5_points_on_60_percent_are_found_within_10000_answers_an_arm_in_at_least_90_percent(
+    planned_answers: float, alpha: float
+) -> None:
     generator = np.random.default_rng(11)
     better, control = (independent_answers(generator, share, ANSWERS, LOOK_AFTER) for share in (0.65, 0.6))
-    found = compare(better, control)
+    found = compare(better, control, planned_answers, alpha)
     assert share_ever(found) >= 0.9
-    # Half of the experiments are over after fewer than 2,000 answers an arm.
-    assert 1_000 < LOOK_AFTER * median_first(found) < 2_000
+    # Half of the experiments are over after fewer answers an arm than that.
+    assert 1_000 < LOOK_AFTER * median_first(found) < (2_000 if alpha == ALPHA else 5_000)
 
 
 def test_an_arm_that_fails_outright_is_found_within_100_answers_in_at_least_90_percent() -> None:
