@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from app.api.access import ActingUser, UserSession
 from app.api.fields import PathId
-from app.services import deployments
+from app.services import deployments, version_catalogue
 from app.services.changed_suggestions import first_changes
 from app.services.model_preview import MOST_DAYS, preview_version
 
@@ -93,7 +93,7 @@ class PreviewAnswer(BaseModel):
 @router.get("")
 def list_models(user_id: ActingUser, session: UserSession) -> list[ModelAnswer]:
     """List the models of the user's category set, the latest first."""
-    versions = deployments.list_versions(session, deployments.category_set_of(session, user_id))
+    versions = version_catalogue.list_versions(session, deployments.category_set_of(session, user_id))
     return [ModelAnswer.model_validate(asdict(version)) for version in versions]
 
 

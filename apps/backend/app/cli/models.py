@@ -8,21 +8,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from app.cli.model_preview import DAYS, SHOWN_IN_SHORT, print_preview, print_preview_json, read_preview
-from app.cli.output import note, one_line, results
+from app.cli.model_tables import table_of_decisions, table_of_facts, table_of_metrics, table_of_versions
+from app.cli.output import note, results
 from app.cli.who import User, acting_user, ask_reason, os_user
 from app.db import session_for_jobs
-from app.services import deployments
+from app.services import deployments, version_catalogue
 from app.services.model_aliases import mirror_aliases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from app.services.challenger_policy import ChallengerReport
     from app.services.champion_watch import Promise
-    from app.services.deployments import Deployment, VersionDetails, VersionRow
+    from app.services.deployments import Deployment
 
 app = typer.Typer(help="List the trained models, and say which is champion.", no_args_is_help=True)
 
@@ -34,7 +32,6 @@ Reason = Annotated[str | None, typer.Option(help="Why; kept in the history.")]
 By = Annotated[str | None, typer.Option(help="Who decides; default: the user of this computer.")]
 
 NO_MODEL = "No model yet: `lm train` makes one."
-SHOWN_CLASSES = 12
 _DECISIONS = {
     "promote": "That is enough to make it champion.",
     "refuse": "That is enough to refuse it.",
@@ -48,13 +45,13 @@ def list_(*, as_json: AsJson = False, user: User = None) -> None:
     user_id = acting_user(user)
     mirror_aliases()
     with session_for_jobs() as session:
-        versions = deployments.list_versions(session, deployments.category_set_of(session, user_id))
+        versions = version_catalogue.list_versions(session, deployments.category_set_of(session, user_id))
     if as_json:
         _print_json([asdict(version) for version in versions])
     elif not versions:
         results.print(NO_MODEL)
     else:
-        results.print(_table_of_versions(versions))
+        results.print(table_of_versions(versions))
 
 
 @app.command()
@@ -62,17 +59,17 @@ def show(version: Version, *, as_json: AsJson = False, user: User = None) -> Non
     """Show what a model was made from, how good it is, and what was decided about it."""
     user_id = acting_user(user)
     with session_for_jobs() as session:
-        details = deployments.show_version(session, deployments.category_set_of(session, user_id), version)
+        details = version_catalogue.show_version(session, deployments.category_set_of(session, user_id), version)
     if as_json:
         _print_json(asdict(details))
         return
-    results.print(_table_of_facts(details))
+    results.print(table_of_facts(details))
     # Whole on one line, however narrow the terminal: it is there to be compared.
     results.print(f"SHA-256 {details.row.sha256}", soft_wrap=True)
     if details.metrics:
-        results.print(_table_of_metrics(details.metrics))
+        results.print(table_of_metrics(details.metrics))
     if details.deployments:
-        results.print(_table_of_decisions(details.deployments))
+        results.print(table_of_decisions(details.deployments))
     if details.refusal:
         note("Refused:", details.refusal, style="bold red")
 
@@ -198,7 +195,7 @@ def history(*, as_json: AsJson = False, user: User = None) -> None:
     elif not decisions:
         results.print("Nothing was decided yet: `lm models promote VERSION` makes a model champion.")
     else:
-        results.print(_table_of_decisions(decisions))
+        results.print(table_of_decisions(decisions))
 
 
 def _report(made: Deployment) -> None:
@@ -229,91 +226,6 @@ def _told_challenger(report: ChallengerReport | None) -> str:
     )
     decided = _DECISIONS[report.decision]
     return f"Challenger, version {report.version}. {' '.join(report.reasons)} {disagreements} {decided}"
-
-
-def _table_of_versions(versions: Iterable[VersionRow]) -> Table:
-    table = Table()
-    for heading in ("version", "is", "known until", "labels", "accuracy", "macro F1"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("recipe", overflow="fold")
-    for row in versions:
-        table.add_row(
-            str(row.version),
-            row.role or "",
-            f"{row.as_of:%Y-%m-%d}" if row.as_of else "",
-            f"{row.train_size:,}" if row.train_size is not None else "",
-            _ratio(row.accuracy),
-            f"{row.f1_macro:.3f}" if row.f1_macro is not None else "",
-            one_line(row.recipe),
-        )
-    return table
-
-
-def _table_of_facts(details: VersionDetails) -> Table:
-    row, card = details.row, details.card or {}
-    classes = card.get("classes", [])
-    more = len(classes) - SHOWN_CLASSES
-    facts = {
-        "version": str(row.version),
-        "is": row.role or "neither champion nor challenger",
-        "recipe": row.recipe,
-        "training": f"run {row.run_id}, {row.status}" + (f", seed {details.seed}" if details.seed is not None else ""),
-        "known until": f"{row.as_of:%Y-%m-%d %H:%M %Z}" if row.as_of else "",
-        "data": details.dataset_hash or "",
-        "file": row.artefact_name,
-        "MLflow's run": row.mlflow_run_id,
-        "classes": ", ".join(map(str, classes[:SHOWN_CLASSES])) + (f" and {more:,} more" if more > 0 else ""),
-        "input": _pairs(card.get("input_schema", {}), ": "),
-        "libraries": _pairs(card.get("libraries", {}), " "),
-        "notes": details.notes or "",
-    }
-    table = Table("what", "value", show_header=False)
-    for name, value in facts.items():
-        if value:
-            table.add_row(name, one_line(value))
-    return table
-
-
-def _table_of_metrics(metrics: dict[str, Any]) -> Table:
-    """Show single numbers and words; curves and tables are in the report and in --json."""
-    table = Table("measured", "value")
-    for name, value in _flat(metrics):
-        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        table.add_row(one_line(name), one_line(shown))
-    return table
-
-
-def _flat(metrics: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float | str):
-            yield f"{prefix}{name}", value
-
-
-def _table_of_decisions(decisions: Iterable[Deployment]) -> Table:
-    table = Table("when", "decision", "version", "instead of", "by", "why")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
-    # A narrow terminal is to show all of the reason.
-    table.columns[-1].overflow = "fold"
-    for each in decisions:
-        table.add_row(
-            f"{each.created_at:%Y-%m-%d %H:%M}",
-            each.action,
-            str(each.version),
-            "" if each.replaced_version is None else str(each.replaced_version),
-            one_line(each.actor),
-            one_line(each.reason),
-        )
-    return table
-
-
-def _pairs(pairs: Any, between: str) -> str:
-    return ", ".join(f"{name}{between}{value}" for name, value in pairs.items()) if isinstance(pairs, dict) else ""
-
-
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:.1%}"
 
 
 def _print_json(document: Any) -> None:

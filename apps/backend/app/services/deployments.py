@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import text
 
-from app.errors import ArtefactRefused, Conflict, InvalidInput
-from app.ml.registry import CARD_FIELDS
+from app.errors import Conflict, InvalidInput
 from app.services.model_versions import open_version, require_version
 from app.services.storable_text import storable
 
@@ -64,49 +63,9 @@ class Current:
     champion: int | None
     challenger: int | None
 
-
-@dataclass(frozen=True)
-class VersionRow:
-    """A version as a list shows it.
-
-    Attributes:
-        role: What it is at the moment, if anything.
-        as_of: The moment of its training set.
-        accuracy: On its test rows, 0 to 1, as is f1_macro.
-    """
-
-    version: int
-    recipe: str
-    role: Role | None
-    run_id: int
-    status: str
-    as_of: dt.datetime | None
-    train_size: int | None
-    accuracy: float | None
-    f1_macro: float | None
-    sha256: str
-    artefact_name: str
-    mlflow_run_id: str
-    created_at: dt.datetime
-
-
-@dataclass(frozen=True)
-class VersionDetails:
-    """A version with what its file says about itself, what its training measured, and what was decided about it.
-
-    Attributes:
-        card: The header's recipe, classes, input_schema and libraries; None if the file is refused.
-        refusal: Why the file is refused; None if it is what was registered.
-    """
-
-    row: VersionRow
-    dataset_hash: str | None
-    seed: int | None
-    notes: str | None
-    metrics: dict[str, Any]
-    card: dict[str, Any] | None
-    refusal: str | None
-    deployments: tuple[Deployment, ...]
+    def role_of(self, version: int) -> Role | None:
+        """Say what a version is at the moment, if anything."""
+        return "champion" if version == self.champion else "challenger" if version == self.challenger else None
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -150,42 +109,6 @@ def current(session: Session, category_set: int | None) -> Current:
     return Current(champion=roles.get("champion"), challenger=roles.get("challenger"))
 
 
-def list_versions(session: Session, category_set: int | None) -> list[VersionRow]:
-    """List the versions of a category set, the latest first."""
-    roles = current(session, category_set)
-    rows = session.execute(
-        text("""
-            SELECT
-                version, recipe, run_id, status, as_of, train_size, accuracy, f1_macro, sha256, artefact_name,
-                mlflow_run_id, model_versions.created_at
-            FROM model_versions INNER JOIN ml_training_runs USING (run_id)
-            WHERE model_versions.user_id IS NOT DISTINCT FROM :user_id ORDER BY version DESC
-        """),
-        {"user_id": category_set},
-    )
-    return [VersionRow(role=_role_of(roles, row["version"]), **row) for row in rows.mappings()]
-
-
-def show_version(session: Session, category_set: int | None, version: int) -> VersionDetails:
-    """Return all that is known of a version.
-
-    Raises:
-        NotFound: The category set has no such version.
-    """
-    require_version(session, category_set, version)
-    row = next(row for row in list_versions(session, category_set) if row.version == version)
-    find = text("SELECT dataset_hash, seed, notes, metrics FROM ml_training_runs WHERE run_id = :run_id")
-    run = session.execute(find, {"run_id": row.run_id}).one()
-    card, refusal = None, None
-    try:
-        header = open_version(session, category_set, version).header
-        card = {field: header[field] for field in CARD_FIELDS}
-    except ArtefactRefused as error:
-        refusal = str(error)
-    decisions = [each for each in history(session, category_set) if version in (each.version, each.replaced_version)]
-    return VersionDetails(row, run.dataset_hash, run.seed, run.notes, run.metrics, card, refusal, tuple(decisions))
-
-
 # --- deciding -------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +140,7 @@ def challenge(session: Session, category_set: int | None, version: int, *, actor
     take_turns(session, category_set)
     open_version(session, category_set, version)
     roles = current(session, category_set)
-    role = _role_of(roles, version)
+    role = roles.role_of(version)
     if role is not None:
         raise Conflict(f"Version {version} is the {role} already.")
     return _decide(session, category_set, "challenge", version, roles.challenger, actor, reason)
@@ -308,12 +231,6 @@ def _withdraw_if_challenger(session: Session, category_set: int | None, version:
     """A version that becomes champion is challenger no longer."""
     if current(session, category_set).challenger == version:
         _decide(session, category_set, "withdraw", version, None, actor, "It becomes champion.")
-
-
-def _role_of(roles: Current, version: int) -> Role | None:
-    if version == roles.champion:
-        return "champion"
-    return "challenger" if version == roles.challenger else None
 
 
 def _decide(

@@ -16,7 +16,7 @@ from app.ml import registry
 from app.ml.artefact import Artefact, encode_artefact
 from app.ml.registry import RegisteredVersion
 from app.ml.tracking import artefact_root, open_tracking
-from app.services import deployments, users
+from app.services import deployments, users, version_catalogue
 from app.services.deployments import Current
 from app.services.installation import ensure_user
 from app.services.model_aliases import mirror_aliases
@@ -54,7 +54,7 @@ def actions(category_set: int | None = None) -> list[tuple[str, int, int | None]
 
 def file_of(version: int, category_set: int | None = None) -> Path:
     with session_for_jobs() as session:
-        rows = {row.version: row for row in deployments.list_versions(session, category_set)}
+        rows = {row.version: row for row in version_catalogue.list_versions(session, category_set)}
     return artefact_root() / rows[version].artefact_name
 
 
@@ -219,7 +219,7 @@ def test_each_category_set_has_a_champion_of_its_own(make_version: Callable[...,
             promote(version, category_set)
     assert (now(), now(ada), now(bob)) == (Current(shared, None), Current(adas, None), Current(None, None))
     with session_for_jobs() as session:
-        assert [row.version for row in deployments.list_versions(session, bob)] == [bobs]
+        assert [row.version for row in version_catalogue.list_versions(session, bob)] == [bobs]
 
 
 def test_a_user_has_the_shared_set_until_an_import_brings_their_own(user_id: int) -> None:

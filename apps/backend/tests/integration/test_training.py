@@ -19,7 +19,7 @@ from app.ml.artefact import read_artefact, resolve_artefact
 from app.ml.estimator import fit_model
 from app.ml.gate import Verdict
 from app.ml.tracking import MODEL_NAME, artefact_root, open_tracking
-from app.services import deployments, training
+from app.services import deployments, training, version_catalogue
 from app.services.champions import judge_against_champion
 from app.services.labels import write_labels
 from app.services.model_versions import open_version
@@ -81,7 +81,7 @@ def test_a_training_leaves_a_run_a_version_and_a_champion(taught: Ledger) -> Non
     assert outcome.role == "champion"
     assert decisions(taught) == [("promote", outcome.version)]
     with session_for_jobs() as session:
-        (row,) = deployments.list_versions(session, taught.user_id)
+        (row,) = version_catalogue.list_versions(session, taught.user_id)
         metrics = session.execute(text("SELECT metrics FROM ml_training_runs")).scalar_one()
     artefact = read_artefact(resolve_artefact(artefact_root(), row.artefact_name), outcome.sha256)
     assert sorted(artefact.header["classes"]) == sorted(SHOPS.values())
@@ -96,7 +96,7 @@ def test_what_is_kept_of_a_training_quotes_no_description(taught: Ledger) -> Non
     outcome = train(taught)
     with session_for_jobs() as session:
         kept = str(session.execute(text("SELECT to_jsonb(ml_training_runs) FROM ml_training_runs")).scalar_one())
-        (row,) = deployments.list_versions(session, taught.user_id)
+        (row,) = version_catalogue.list_versions(session, taught.user_id)
     client, _ = open_tracking()
     run = client.get_run(row.mlflow_run_id)
     version = client.get_model_version(MODEL_NAME, str(outcome.version))
@@ -281,7 +281,7 @@ def test_a_champion_that_this_version_cannot_open_is_no_champion_to_be_compared_
 def test_a_champion_whose_file_is_broken_stays_and_is_not_replaced_unseen(taught: Ledger) -> None:
     champion = train(taught, as_of=dt.datetime(2025, 8, 1, tzinfo=dt.UTC))
     with session_for_jobs() as session:
-        (row,) = deployments.list_versions(session, taught.user_id)
+        (row,) = version_catalogue.list_versions(session, taught.user_id)
     path = resolve_artefact(artefact_root(), row.artefact_name)
     path.write_bytes(path.read_bytes()[:-1])
     outcome = train(taught)
