@@ -54,12 +54,12 @@ def _print_differences(arm: ArmResult, control: str) -> None:
         ("suggests for", arm.coverage_difference, "more", "fewer"),
     ):
         if difference is not None:
-            told = tell_comparison(f"  {arm.arm}", verb, difference, more=more, fewer=fewer)
-            results.print(told, soft_wrap=True)
+            told = tell_comparison(arm.arm, verb, difference, more=more, fewer=fewer)
+            results.print(f"- {told}", soft_wrap=True)
     last = arm.last_step
     if last:
         results.print(
-            f"  At the last step, since {last.since:%Y-%m-%d %H:%M}: {_share(last.acceptance)} accepted, after "
+            f"- At the last step, since {last.since:%Y-%m-%d %H:%M}: {_share(last.acceptance)} accepted, after "
             f"{_share(last.control)} of {control}'s before it.",
             soft_wrap=True,
         )

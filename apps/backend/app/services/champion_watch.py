@@ -56,9 +56,11 @@ class Promise:
     @property
     def sentence(self) -> str:
         """The same, for a person."""
-        share = "none yet" if self.live.share is None else f"{self.live.share:.1%}"
+        if self.live.share is None:
+            return "None of its suggestions was answered or labelled yet since it became champion."
         return (
-            f"Of {self.live.answers:,} suggestions answered or labelled since it became champion {share} were right, "
+            f"Of {self.live.answers:,} suggestions answered or labelled since it became champion "
+            f"{self.live.share:.1%} were right, "
             f"[{self.live.lower:.1%}, {self.live.upper:.1%}]; it was sure of {self.promised:.1%}."
         )
 
