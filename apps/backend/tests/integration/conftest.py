@@ -20,9 +20,11 @@ from app.ml.category_model import model_to_artefact
 from app.ml.dataset import read_training_set
 from app.ml.estimator import fit_model
 from app.ml.registry import TrainingRecord, log_training
+from app.services import deployments, remembered_users
 from app.services.ingest import ingest_statement
 from app.services.installation import ensure_user
 from app.services.model_versions import add_version
+from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +60,14 @@ class Ledger:
             )
             found = {txn_id: (str(label), str(source)) for txn_id, label, source in rows}
         return [found.get(txn_id) for txn_id in txn_ids]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_process() -> Iterator[None]:
+    """Users and versions of another test's database have the same numbers."""
+    remembered_users.KNOWN.clear()
+    yield
+    SERVER.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -149,3 +159,12 @@ def make_version(database: str) -> Callable[[int | None], int]:
         return registered.version
 
     return register
+
+
+@pytest.fixture
+def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
+    """A model of the ledger that answers for it."""
+    version = train_version(labelled)
+    with session_for_jobs() as session:
+        deployments.promote(session, labelled.user_id, version, actor="a test", reason="to see")
+    return version

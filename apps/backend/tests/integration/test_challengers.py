@@ -24,12 +24,11 @@ from app.services.experiment_plans import Plan
 from app.services.feedback import answer_suggestion
 from app.services.kept_suggestions import score_by_another
 from app.services.labels import write_labels
-from app.services.served_models import SERVER
 from app.services.shadow import ShadowScorer
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import psycopg
 
@@ -37,13 +36,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Ledger
 
 CLEAR_WIN = [WRONG_RIGHT] * 40 + [SILENT_RIGHT] * 20 + [BOTH_RIGHT] * 160
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -17,24 +17,16 @@ from app.services.champion_watch import watch_champion, watch_champions
 from app.services.deployments import Current
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
-from app.services.served_models import SERVER
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import psycopg
 
     from app.services.champion_watch import Promise
     from app.services.deployments import Deployment
     from tests.integration.conftest import Ledger
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
 
 
 # --- by what models say ---------------------------------------------------------------------------------------------

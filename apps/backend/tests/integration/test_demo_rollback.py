@@ -10,16 +10,10 @@ from rivals import BECAUSE
 from app.db import session_for_jobs
 from app.services import demo_experiment, deployments
 from app.services.demo_experiment import time_rollback
-from app.services.served_models import SERVER, ModelServer
+from app.services.served_models import ModelServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    yield
-    SERVER.__init__()  # type: ignore[misc]
+    from collections.abc import Callable
 
 
 @pytest.fixture

@@ -20,11 +20,10 @@ from app.services.experiment_analysis import PLANNED_ANSWERS, analyse_experiment
 from app.services.experiment_assignment import Arm, unit_hash, versions_due
 from app.services.experiment_plans import CANARY_RAMP, Guardrails, Plan
 from app.services.experiment_policy import advance_experiments
-from app.services.served_models import SERVER
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from app.services.experiment_analysis import ExperimentResult
     from app.services.experiments import Experiment
@@ -33,22 +32,6 @@ if TYPE_CHECKING:
 BECAUSE = {"actor": "a test", "reason": "to see"}
 HALVES = (Arm("control", "rule", None, 0.5), Arm("treatment", "champion", None, 0.5))
 TWINS = (Arm("control", "rule", None, 0.5), Arm("treatment", "rule", None, 0.5))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
-    """A model that answers."""
-    version = train_version(labelled)
-    with session_for_jobs() as session:
-        deployments.promote(session, labelled.user_id, version, **BECAUSE)
-    return version
 
 
 def run(ledger: Ledger, plan: Plan) -> Experiment:

@@ -22,12 +22,11 @@ from app.services.ingest import ingest_statement
 from app.services.labels import write_labels
 from app.services.model_preview import preview_version
 from app.services.rules import RuleDraft, add_rule
-from app.services.served_models import SERVER
 from app.services.shared_priors import refresh_shared_priors
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import psycopg
     from fastapi.testclient import TestClient
@@ -36,13 +35,6 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Ledger
 
 BECAUSE = {"actor": "a test", "reason": "to see"}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
 
 
 @pytest.fixture

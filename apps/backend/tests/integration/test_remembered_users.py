@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from app.db import database_url, session_for_jobs, session_for_user
+from app.db import database_url, session_for_user
 from app.request_pool import (
     MOST_CONNECTIONS,
     RequestTransaction,
@@ -18,7 +18,7 @@ from app.request_pool import (
     request_pool,
     request_transaction,
 )
-from app.services import deployments, remembered_users
+from app.services import remembered_users
 from app.services.heuristics import Habits, read_habits
 from app.services.labels import remove_labels, write_labels
 from app.services.remembered_users import look_at, read_asked
@@ -27,7 +27,7 @@ from app.services.suggestions import suggest
 from app.services.user_knowledge import UserKnowledge, UserState, read_knowledge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from sqlalchemy.orm import Session
 
@@ -37,22 +37,6 @@ if TYPE_CHECKING:
 
 BECAUSE = {"actor": "a test", "reason": "to see"}
 SHOPS = ("2025-02-01,NEW SHOP,-3.50,card,", "2025-02-02,NEW SHOP,-3.50,card,")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_process() -> Iterator[None]:
-    remembered_users.KNOWN.clear()
-    yield
-    SERVER.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
-    """A model of the ledger that answers for it."""
-    version = train_version(labelled)
-    with session_for_jobs() as session:
-        deployments.promote(session, labelled.user_id, version, **BECAUSE)
-    return version
 
 
 @pytest.fixture

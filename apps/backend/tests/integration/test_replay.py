@@ -20,11 +20,10 @@ from app.services import deployments, replay
 from app.services.model_versions import open_any_version
 from app.services.replay import KEPT_TOO_LITTLE, NOTHING_LEFT, OTHER_FEATURES, replay_suggestions
 from app.services.rules import RuleDraft, add_rule
-from app.services.served_models import SERVER
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import psycopg
 
@@ -36,13 +35,6 @@ if TYPE_CHECKING:
 
 LONG_AGO = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 ALDI = "2025-02-01,ALDI 0077 YORK,-9.00,card,"
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
 
 
 def suggested(ledger: Ledger, row: str = ALDI, **options: Any) -> Suggestion:

@@ -46,21 +46,6 @@ LONG_AGO = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 BECAUSE = {"actor": "a test", "reason": "to see"}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
-
-
-@pytest.fixture
-def champion(labelled: Ledger, train_version: Callable[[Ledger], int]) -> int:
-    """A model of the ledger that answers for it."""
-    version = train_version(labelled)
-    promote(labelled, version)
-    return version
-
-
 def promote(ledger: Ledger, version: int) -> None:
     with session_for_jobs() as session:
         deployments.promote(session, ledger.user_id, version, **BECAUSE)

@@ -29,7 +29,6 @@ from app.services import deployments, shadow
 from app.services.credentials import new_token
 from app.services.kept_suggestions import read_kept
 from app.services.model_versions import open_any_version
-from app.services.served_models import SERVER
 from app.services.shadow import ShadowScorer
 from app.services.shadow_queue import last_passed, read_following
 from app.services.suggestions import suggest_now
@@ -44,13 +43,6 @@ if TYPE_CHECKING:
 
 BECAUSE = {"actor": "a test", "reason": "to see"}
 AT_ONCE = -1.0  # an event need not be old
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server() -> Iterator[None]:
-    """Versions of another test's database have the same numbers."""
-    yield
-    SERVER.__init__()  # type: ignore[misc]
 
 
 def promote(ledger: Ledger, version: int) -> None:
