@@ -113,11 +113,15 @@ def differing_features(batch: pl.DataFrame) -> pl.DataFrame:
 def write_features(connection: psycopg.Connection[Any], features: pl.DataFrame) -> int:
     """Store feature vectors, touching only rows that are new or differ; return how many.
 
-    Sorted by key, so that two writers of the same rows wait for each other instead of deadlocking.
+    Sorted by key, so that two writers of the same rows wait for each other instead of deadlocking. As the last thing,
+    servers are told whose they are, for they remember where these users' labels are.
     """
     open_staging(connection)
     stage_features(connection, features)
-    return connection.execute(UPSERT).rowcount
+    written = connection.execute(UPSERT).rowcount
+    if written:
+        connection.execute("SELECT number_knowledge_of(%s)", [features["txn_id"].to_list()])
+    return written
 
 
 def open_staging(connection: psycopg.Connection[Any]) -> None:

@@ -8,7 +8,6 @@ they are surer than it they are right less often than they say, and less often t
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from app.services.experiment_assignment import assign
 from app.services.heuristics import deciding_rules, rank_by_heuristics, read_shared, strange_merchants
 from app.services.metrics import MODEL_FALLBACKS, SHADOW_FAILED
 from app.services.model_answers import TooSlow, inputs_for_models, rank_by_model
-from app.services.remembered_users import habits_of
+from app.services.remembered_users import habits_of, once
 from app.services.served_models import SERVER, Unavailable
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from app.services.asked_transactions import AskedTransaction
     from app.services.experiment_assignment import Assignment
     from app.services.heuristics import Habits
+    from app.services.remembered_users import Waited
     from app.services.served_models import Deployed, VersionFile
     from app.services.user_knowledge import UserKnowledge
 
@@ -53,8 +53,6 @@ PATIENCE_SECONDS: Final = 0.5
 # As much more for each transaction.
 PATIENCE_SECONDS_EACH: Final = 0.001
 
-# When a version was last waited for, by the monotonic clock; once is enough for a request.
-_waited_at: Final[dict[int, float]] = {}
 # Category sets of which the log says that they have none; once is enough.
 _without_champion: Final[set[int | None]] = set()
 
@@ -98,11 +96,11 @@ async def answer(
     connection: psycopg.AsyncConnection[Any],
     knowledge: UserKnowledge,
     asked: Sequence[AskedTransaction],
+    waited: Waited,
     *,
     mode: Mode,
     most: int,
     threshold: float,
-    since: float,
 ) -> list[Answer]:
     """Let the engine that is asked for answer each transaction, and another where that one cannot.
 
@@ -110,10 +108,10 @@ async def answer(
         connection: The request's transaction.
         knowledge: Of the user.
         asked: The transactions.
+        waited: What the request has waited for.
         mode: The engine.
         most: How many candidates each is given at the most.
         threshold: Say nothing where the best candidate is less sure.
-        since: When the request began, by the monotonic clock.
 
     Raises:
         WaitFirst: Something has to be read or opened first.
@@ -123,17 +121,17 @@ async def answer(
     assigned = _assign(deployed, knowledge, asked) if mode == "auto" else {}
     said: dict[int, RankedCandidates] = {}
     if mode == "auto" and knowledge.has_rules:
-        said.update(await _ask_own_rules(connection, knowledge, asked, most, threshold, since))
+        said.update(await _ask_own_rules(connection, knowledge, asked, waited, most, threshold))
     fallbacks: Counter[Fallback] = Counter()
     for file, some in _by_model(deployed, knowledge, asked, assigned) if mode != "heuristic" else []:
         rest = [each for each in some if each.txn_id not in said]
-        by_model = await _ask_model(file, knowledge, rest, most, since) if rest else {}
+        by_model = await _ask_model(file, knowledge, rest, waited, most) if rest else {}
         if isinstance(by_model, str):
             fallbacks[by_model] += len(rest)
         else:
             said.update(by_model)
     if rest := [each for each in asked if each.txn_id not in said]:
-        said.update(await _ask_heuristics(connection, knowledge, habits_of(knowledge, since=since), rest, most))
+        said.update(await _ask_heuristics(connection, knowledge, habits_of(knowledge, waited), rest, most))
     answers = [
         Answer(each, ranked, ranked.inputs.get("version"), threshold, assigned.get(each.txn_id))
         for each, ranked in ((each, said[each.txn_id]) for each in asked)
@@ -191,12 +189,12 @@ async def _ask_own_rules(
     connection: psycopg.AsyncConnection[Any],
     knowledge: UserKnowledge,
     asked: Sequence[AskedTransaction],
+    waited: Waited,
     most: int,
     threshold: float,
-    since: float,
 ) -> Ranked:
     """Let the user's own rules decide what they are sure enough about."""
-    habits = habits_of(knowledge, since=since)
+    habits = habits_of(knowledge, waited)
     ruled = deciding_rules(asked, habits)
     decided = [each for each in asked if each.txn_id in ruled]
     ranked = await _ask_heuristics(connection, knowledge, habits, decided, most) if decided else {}
@@ -204,10 +202,10 @@ async def _ask_own_rules(
 
 
 async def _ask_model(
-    file: VersionFile | None, knowledge: UserKnowledge, asked: Sequence[AskedTransaction], most: int, since: float
+    file: VersionFile | None, knowledge: UserKnowledge, asked: Sequence[AskedTransaction], waited: Waited, most: int
 ) -> Ranked | Fallback:
     """Let a version rank candidates; where it cannot, say why not."""
-    served = _at_hand(file, since)
+    served = _at_hand(file, waited)
     if served == "none" and knowledge.category_set not in _without_champion:
         _without_champion.add(knowledge.category_set)
         whose = (
@@ -219,8 +217,10 @@ async def _ask_model(
     try:
         patience = PATIENCE_SECONDS + PATIENCE_SECONDS_EACH * len(asked)
         return _by_id(await rank_by_model(asked, knowledge, served, most=most, patience=patience))
-    except TooSlow:
-        SERVER.fail(served.version, "slow", f"it took longer than {patience:.1f} seconds")
+    except TooSlow as slow:
+        # Where it only had to wait for a processor, it is not for that to answer nobody.
+        if slow.by_itself:
+            SERVER.fail(served.version, "slow", f"it took longer than {patience:.1f} seconds")
         return "slow"
     except Exception as error:  # noqa: BLE001 -- whatever is wrong with a model, people are answered
         # Not its words, which may hold what somebody bought.
@@ -233,20 +233,20 @@ async def _ask_model(
         return "failed"
 
 
-def _at_hand(file: VersionFile | None, since: float) -> ServedModel | Unavailable:
+def _at_hand(file: VersionFile | None, waited: Waited) -> ServedModel | Unavailable:
     if file is None:
         return "none"
     found = SERVER.at_hand(file)
-    if found == "loading" and _waited_at.get(file.version, 0.0) < since:
-        raise WaitFirst(partial(_open, file))
+    if found == "loading" and file.version not in waited.opened:
+        raise WaitFirst(partial(_open, file, waited))
     return found
 
 
-async def _open(file: VersionFile) -> None:
-    _waited_at[file.version] = time.monotonic()
+async def _open(file: VersionFile, waited: Waited) -> None:
+    waited.opened.add(file.version)
     # If nobody waits any longer it is opened all the same, for the next one who asks.
     with move_on_after(PATIENCE_SECONDS):
-        await run_sync(SERVER.open, file, abandon_on_cancel=True)
+        await once(("version", file.version), partial(run_sync, SERVER.open, file))
 
 
 async def _ask_heuristics(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from anyio import move_on_after
-from anyio.to_thread import run_sync
 
 from app.ml.hierarchical_prior import Share
 from app.ml.reason_sentences import tell_candidates
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from app.ml.category_model import Scores
-    from app.ml.evidence import Evidence
+    from app.ml.evidence import Evidence, Place
     from app.ml.serving import LabelSpace, ServedModel
     from app.services.asked_transactions import AskedTransaction
     from app.services.user_knowledge import UserKnowledge
@@ -31,8 +32,21 @@ if TYPE_CHECKING:
 _SLICE: Final = 25
 
 
+# So many threads score at once what is not scored on the spot; one that hangs takes no other thread with it.
+_SCORERS: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="scoring")
+
+
 class TooSlow(Exception):
-    """A model took longer than anybody may be made to wait."""
+    """A model took longer than anybody may be made to wait.
+
+    Attributes:
+        by_itself: Whether most of that was its own work; else it waited for a thread or a processor.
+    """
+
+    def __init__(self, *, by_itself: bool) -> None:
+        """Say whose fault it was."""
+        super().__init__()
+        self.by_itself = by_itself
 
 
 async def rank_by_model(
@@ -58,12 +72,7 @@ async def rank_by_model(
     Raises:
         TooSlow: It took longer.
     """
-    space = knowledge.space_of(served)
-    evidence = []
-    for number, each in enumerate(asked):
-        evidence.append(model_evidence(each, knowledge, space))
-        if number % _SLICE == _SLICE - 1:
-            await asyncio.sleep(0)
+    space, evidence = await _count(asked, knowledge, served)
     scores = await _score(served, asked, evidence, len(space.words), patience)
     answers = []
     best = best_names(space, scores, most)
@@ -76,6 +85,25 @@ async def rank_by_model(
         if number % _SLICE == _SLICE - 1:
             await asyncio.sleep(0)
     return answers
+
+
+async def _count(
+    asked: Sequence[AskedTransaction], knowledge: UserKnowledge, served: ServedModel
+) -> tuple[LabelSpace, list[Evidence]]:
+    """Count the labels at all places in one space: should a category come or go meanwhile, begin again."""
+    lets_others = True
+    while True:
+        space, vocabulary = knowledge.space_of(served), knowledge.memory.vocabulary
+        evidence: list[Evidence] = []
+        for number, each in enumerate(asked):
+            evidence.append(model_evidence(each, knowledge, space))
+            if lets_others and number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+                if knowledge.memory.vocabulary != vocabulary:
+                    break
+        else:
+            return space, evidence
+        lets_others = False
 
 
 def model_evidence(asked: AskedTransaction, knowledge: UserKnowledge, space: LabelSpace) -> Evidence:
@@ -100,17 +128,49 @@ async def _score(
     """Score; in a thread what takes longer than to tell one, and whatever a version is asked that may be slow."""
     places = [each.place for each in asked]
     if len(asked) > FEW_ROWS or not SERVER.is_quick(served.version):
-        began = time.monotonic()
-        with move_on_after(patience):
-            scores = await run_sync(score_rows, served, places, evidence, label_count, abandon_on_cancel=True)
-            if len(asked) <= FEW_ROWS:
-                SERVER.note_time(served.version, time.monotonic() - began)
-            return scores
-        raise TooSlow
-    began = time.monotonic()
+        return await _score_aside(served, places, evidence, label_count, patience)
+    began = time.thread_time()
     scores = score_rows(served, places, evidence, label_count)
-    SERVER.note_time(served.version, time.monotonic() - began)
+    SERVER.note_time(served.version, time.thread_time() - began)
     return scores
+
+
+async def _score_aside(
+    served: ServedModel, places: Sequence[Place], evidence: Sequence[Evidence], label_count: int, patience: float
+) -> Scores:
+    used = _ProcessorTime()
+
+    def score() -> Scores:
+        used.begin()
+        scores = score_rows(served, places, evidence, label_count)
+        if len(places) <= FEW_ROWS:
+            SERVER.note_time(served.version, used.seconds)
+        return scores
+
+    scoring = asyncio.get_running_loop().run_in_executor(_SCORERS, score)
+    # Nobody may be there any longer to hear of it.
+    scoring.add_done_callback(lambda done: done.cancelled() or done.exception())
+    with move_on_after(patience):
+        return await asyncio.shield(scoring)
+    scoring.cancel()
+    raise TooSlow(by_itself=used.seconds > patience / 2)
+
+
+class _ProcessorTime:
+    """What a thread has used of a processor since it began, which another thread may ask."""
+
+    def __init__(self) -> None:
+        self._clock: int | None = None
+        self._began = 0.0
+
+    def begin(self) -> None:
+        clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._began = time.clock_gettime(clock)
+        self._clock = clock
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self._clock is None else time.clock_gettime(self._clock) - self._began
 
 
 def _with_reasons(

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import polars as pl
 from anyio.to_thread import run_sync
@@ -45,8 +45,11 @@ if TYPE_CHECKING:
     from app.request_pool import RequestTransaction
     from app.services.heuristics import Habits
 
-# Labels of some hundred bytes each, over all users that a process keeps.
+Value = TypeVar("Value")
+
+# Labels of some hundred bytes each, over all users that a process keeps, and what else a user takes, in labels.
 MOST_LABELS: Final = 300_000
+LABELS_PER_USER: Final = 50
 # Of more than so many labels that have moved, one by one takes longer than all anew.
 MOST_MOVED: Final = 1_000
 
@@ -69,13 +72,29 @@ _BASIS: Final = prepare(
 )
 _STATE: Final = slice(3, 3 + len(UserState._fields))
 _TRANSACTION: Final = slice(_STATE.stop, None)
+NO_SUCH_USER: Final = "There is no such user any more."
 # No database transaction has a number as high as this.
 _FAR_AHEAD: Final = 2**62
 
 KNOWN: Final[OrderedDict[int, UserKnowledge]] = OrderedDict()
 """The users whom this process remembers; whom it saw last comes last."""
 
-_readings: Final[dict[Hashable, asyncio.Future[None]]] = {}
+_readings: Final[dict[Hashable, asyncio.Future[Any]]] = {}
+
+
+@dataclass
+class Waited:
+    """What a request has waited for: it is enough for it, however soon others push it out of memory.
+
+    Attributes:
+        since: When the request began, by the monotonic clock.
+        known: The user's knowledge, if it was read for this request.
+        opened: Versions of models.
+    """
+
+    since: float
+    known: UserKnowledge | None = None
+    opened: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -97,22 +116,22 @@ class Look:
     query: bytes
 
 
-def look_at(user_id: int, txn_ids: Sequence[int], credential_id: int | None) -> Look:
+def look_at(user_id: int, txn_ids: Sequence[int], credential_id: int | None, waited: Waited) -> Look:
     """Write the query for some transactions of a user and what of the user's knowledge may have changed."""
-    known = KNOWN.get(user_id)
+    known = waited.known or KNOWN.get(user_id)
     query = _BASIS.call(user_id, list(txn_ids), known.horizon if known else _FAR_AHEAD, credential_id)
     return Look(user_id, txn_ids, credential_id, known, query)
 
 
 async def read_asked(
-    transaction: RequestTransaction, look: Look, *, since: float
+    transaction: RequestTransaction, look: Look, waited: Waited
 ) -> tuple[UserKnowledge, list[AskedTransaction]]:
     """Read transactions of a user and what is known of the user now.
 
     Args:
         transaction: Of the user's, begun with the look's query.
         look: What that asked.
-        since: When the request began, by the monotonic clock.
+        waited: What the request has waited for.
 
     Returns:
         The knowledge, and a transaction for each id, the first mention counting.
@@ -126,14 +145,14 @@ async def read_asked(
     if not rows:
         KNOWN.pop(user_id, None)
         forget(look.credential_id)
-        raise NotFound("There is no such user any more.")
+        raise NotFound(NO_SUCH_USER)
     is_live, horizon, events = rows[0][: _STATE.start]
     if not is_live:
         forget(look.credential_id)
         raise NotSignedIn(NO_SUCH_CREDENTIAL)
     known, state = look.known, UserState(*rows[0][_STATE])
-    if known is None or (known.read_at < since and _holds_no_longer(known, state, events)):
-        raise WaitFirst(partial(_once, (user_id, state), partial(_read_anew, look.known, user_id, state)))
+    if known is None or (known.read_at < waited.since and _holds_no_longer(known, state, events)):
+        raise WaitFirst(partial(_wait_for_knowledge, waited, user_id, known))
     await _move_labels(transaction.connection, known, horizon, frozenset(events))
     if KNOWN.get(user_id) is known:
         KNOWN.move_to_end(user_id)
@@ -141,19 +160,19 @@ async def read_asked(
     return known, [asked[txn_id] for txn_id in dict.fromkeys(look.txn_ids) if txn_id in asked]
 
 
-def habits_of(knowledge: UserKnowledge, *, since: float) -> Habits:
+def habits_of(knowledge: UserKnowledge, waited: Waited) -> Habits:
     """Return how a user labels, not older than a hundredth of the labels.
 
     Args:
         knowledge: Of the user.
-        since: When the request began, by the monotonic clock.
+        waited: What the request has waited for.
 
     Raises:
         WaitFirst: They are not remembered.
     """
     habits = knowledge.habits
-    if habits is None or (knowledge.has_moved_on and knowledge.habits_read_at < since):
-        raise WaitFirst(partial(_once, id(knowledge), partial(_read_habits, knowledge)))
+    if habits is None or (knowledge.has_moved_on and knowledge.habits_read_at < waited.since):
+        raise WaitFirst(partial(_wait_for_habits, waited, knowledge))
     return habits
 
 
@@ -176,7 +195,7 @@ async def _move_labels(
         )
         labels = pl.DataFrame(await rows.fetchall(), schema=LABEL_SCHEMA, orient="row")
     # Of two requests at once, one that looked earlier may come later: what it found is in the knowledge already.
-    if horizon < known.horizon:
+    if horizon < known.horizon or (horizon == known.horizon and not events >= known.seen):
         return
     if labels is not None:
         given = given_labels(labels)
@@ -189,20 +208,38 @@ async def _move_labels(
     known.horizon, known.seen = horizon, events
 
 
-async def _once(key: Hashable, read: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Read something; requests that come together wait for one reading."""
-    reading = _readings.get(key)
-    if reading is None:
-        reading = _readings[key] = asyncio.ensure_future(read())
-        reading.add_done_callback(lambda _: _readings.pop(key, None))
+async def once(key: Hashable, work: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+    """Do something that takes time; requests that need the same wait for one of them.
+
+    Args:
+        key: Names what is done.
+        work: Does it.
+    """
+    doing: asyncio.Future[Value] | None = _readings.get(key)
+    if doing is None:
+        doing = _readings[key] = asyncio.ensure_future(work())
+        doing.add_done_callback(lambda _: _readings.pop(key, None))
     # Whoever gives up waiting does not end it for the others.
-    await asyncio.shield(reading)
+    return await asyncio.shield(doing)
 
 
-async def _read_anew(found: UserKnowledge | None, user_id: int, state: UserState) -> None:
-    # Another request may have done that since this one looked.
-    if (known := KNOWN.get(user_id)) is None or known is found:
-        _keep(await run_sync(read_knowledge, user_id, state))
+async def _wait_for_knowledge(waited: Waited, user_id: int, found: UserKnowledge | None) -> None:
+    known = KNOWN.get(user_id)
+    # Another request may have read it since this one looked.
+    if known is None or known is found:
+        known = await once(("knowledge", user_id), partial(_read_anew, user_id))
+    waited.known = known
+
+
+async def _read_anew(user_id: int) -> UserKnowledge:
+    known = await run_sync(read_knowledge, user_id)
+    _keep(known)
+    return known
+
+
+async def _wait_for_habits(waited: Waited, knowledge: UserKnowledge) -> None:
+    waited.known = knowledge
+    await once(("habits", id(knowledge)), partial(_read_habits, knowledge))
 
 
 async def _read_habits(knowledge: UserKnowledge) -> None:
@@ -220,5 +257,5 @@ def _habits(user_id: int) -> Habits:
 def _keep(known: UserKnowledge) -> None:
     KNOWN[known.user_id] = known
     KNOWN.move_to_end(known.user_id)
-    while len(KNOWN) > 1 and sum(len(each.memory.given) for each in KNOWN.values()) > MOST_LABELS:
+    while len(KNOWN) > 1 and sum(len(each.memory.given) + LABELS_PER_USER for each in KNOWN.values()) > MOST_LABELS:
         KNOWN.popitem(last=False)

@@ -20,7 +20,7 @@ import psycopg
 from app.db import database_url
 from app.errors import LedgermillError
 from app.ml.artefact import resolve_artefact
-from app.ml.serving import ServedModel, open_model
+from app.ml.serving import ServedModel, open_model, seconds_of_one
 from app.ml.tracking import artefact_root
 from app.services.experiment_assignment import Arm, RunningExperiment, versions_due
 
@@ -36,7 +36,7 @@ STOP_SECONDS: Final = 0.25  # how long a server that ends may wait for the threa
 MOST_MODELS: Final = 16
 # How long a model that failed is left alone.
 REST_SECONDS: Final = 60.0
-# What scores a few rows in less than this is quick.
+# What scores a few rows in less than so much of a processor is quick.
 QUICK_SECONDS: Final = 0.05
 
 Unavailable = Literal["none", "broken", "loading", "slow"]
@@ -172,6 +172,7 @@ class ModelServer:
                 self.fail(file.version, "broken", f"its file cannot be read ({type(error).__name__}: {error})")
                 return "broken"
             self._failures.pop(file.version, None)
+            self.note_time(file.version, seconds_of_one(model))
             self._open[file.version] = model
             self._asked_at[file.version] = time.monotonic()
             while len(self._open) > MOST_MODELS:
@@ -191,11 +192,11 @@ class ModelServer:
         return model
 
     def is_quick(self, version: int) -> bool:
-        """Tell whether a version was quick when it last scored; one that never did is not known to be."""
+        """Tell whether a version was quick when it last scored."""
         return version in self._quick
 
     def note_time(self, version: int, seconds: float) -> None:
-        """Note how long a version took to score a few rows."""
+        """Note how long a version took to score a few rows, in seconds of a processor."""
         if seconds < QUICK_SECONDS:
             self._quick.add(version)
         else:

@@ -51,6 +51,8 @@ LOOK_SECONDS: Final = 1.0
 # How often it is said that something was skipped.
 SAY_SECONDS: Final = 60.0
 MOST_CANDIDATES: Final = 3
+# A challenger that fails on so many single suggestions, one after the other, is not asked about the rest.
+FAILURES_IN_VAIN: Final = 3
 
 DATABASE_GONE: Final = (OperationalError, psycopg.OperationalError)
 """What is raised where the database does not answer, through SQLAlchemy or past it."""
@@ -107,36 +109,50 @@ class ShadowScorer:
             if following and following[-1].is_late:
                 most = SKIPPED_THROUGH
                 following = read_following(connection, version, category_set, passed, **ages, most=most)
-            settled = list(takewhile(lambda event: event.is_settled, following))
-            due = [event.event_id for event in settled if event.is_due and not event.is_late][:AT_ONCE]
-            failed = bool(due) and not self._score(session, version, due)
+        settled = list(takewhile(lambda event: event.is_settled, following))
         if not settled:
             return False
+        due = [event.event_id for event in settled if event.is_due and not event.is_late][:AT_ONCE]
+        failed = self._score_due(version, due)
         last = due[-1] if len(due) == AT_ONCE else settled[-1].event_id
         skipped = sum(event.is_due and event.is_late for event in settled if event.event_id <= last)
         self._passed[version] = last
         if skipped or failed:
             keep_skipped(version, last)
-        self._count(version, scored=0 if failed else len(due), failed=len(due) if failed else 0, skipped=skipped)
+        self._count(version, scored=len(due) - failed, failed=failed, skipped=skipped)
         return len(due) == AT_ONCE or len(settled) == most
 
-    def _score(self, session: Session, version: int, due: Sequence[int]) -> bool:
-        """Ask a challenger about events and log what it says; return whether it could."""
-        connection = driver_connection(session)
+    def _score_due(self, version: int, due: Sequence[int]) -> int:
+        """Score events together, or one after the other where that fails; return of how many it fails."""
+        why = self._score(version, due) if due else None
+        if why is None:
+            return 0
+        failed = 0
+        for number, event_id in enumerate(due, start=1):
+            failed += self._score(version, [event_id]) is not None
+            if failed == number == FAILURES_IN_VAIN:
+                # It is not for single ones that it fails.
+                failed = len(due)
+                break
+        logger.error("Challenger %d failed on %d of %d suggestions: %s", version, failed, len(due), why)
+        return failed
+
+    def _score(self, version: int, due: Sequence[int]) -> str | None:
+        """Ask a challenger about events and log what it says; where it cannot say anything, return why."""
         try:
-            condition = "WHERE suggestion_events.id = ANY(%(due)s::bigint[]) ORDER BY suggestion_events.id"
-            kept = read_kept(connection, condition, {"due": due})
-            if kept:
-                answers = self._ask(session, version, kept)
-                _write(connection, version, kept, answers, self._time(session, version, kept[0]))
+            with session_for_jobs() as session:
+                connection = driver_connection(session)
+                condition = "WHERE suggestion_events.id = ANY(%(due)s::bigint[]) ORDER BY suggestion_events.id"
+                kept = read_kept(connection, condition, {"due": due})
+                if kept:
+                    answers = self._ask(session, version, kept)
+                    _write(connection, version, kept, answers, self._time(session, version, kept[0]))
         except DATABASE_GONE:
             raise
         except Exception as error:  # noqa: BLE001 -- what one challenger does wrong must not hold up the others
             # Not its words, which may hold what somebody bought.
-            logger.error("Challenger %d failed on %d suggestions: %s", version, len(due), type(error).__name__)  # noqa: TRY400
-            session.rollback()
-            return False
-        return True
+            return type(error).__name__
+        return None
 
     def _count(self, version: int, *, scored: int, failed: int, skipped: int) -> None:
         SHADOW_SCORED.inc(scored)

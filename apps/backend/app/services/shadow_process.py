@@ -73,7 +73,13 @@ class ShadowKeeper:
                     child, resume, pause = None, now + pause, min(pause * 2, LONGEST_PAUSE_SECONDS)
                 wanted = bool(SERVER.deployed.challengers)
                 if child is None and wanted and now >= resume:
-                    child, started = _start(), now
+                    try:
+                        child, started = _start(), now
+                    except OSError as error:
+                        # Where memory is short it cannot even begin.
+                        logger.error("The shadow process cannot begin (%s); it is tried in %.0f s", error, pause)  # noqa: TRY400
+                        SHADOW_RESTARTS.inc()
+                        resume, pause = now + pause, min(pause * 2, LONGEST_PAUSE_SECONDS)
                 elif child is not None and not wanted:
                     _end(child)
                     child = None

@@ -9,8 +9,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from psycopg.errors import ForeignKeyViolation
+
 from app.db import session_for_user
-from app.errors import InvalidInput
+from app.errors import InvalidInput, NotFound
 from app.ml.features import FEATURE_VERSION
 from app.ml.hierarchical_prior import OWN_THRESHOLD
 from app.request_pool import WaitFirst, close_request_pool, prepare, request_transaction
@@ -18,7 +20,7 @@ from app.services.answering import Answer, answer
 from app.services.deployments import category_set_of
 from app.services.heuristics import MOST_CANDIDATES
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
-from app.services.remembered_users import look_at, read_asked
+from app.services.remembered_users import NO_SUCH_USER, Waited, look_at, read_asked
 from app.services.served_models import SERVER
 
 if TYPE_CHECKING:
@@ -39,11 +41,14 @@ _LOG: Final = prepare(
     ("bigint", "text", "jsonb"),
     """
     INSERT INTO suggestion_events (
-        txn_id, user_id, mode, source, model_version, candidates, features_hash, inputs, experiment, arm, propensity
+        txn_id, user_id, mode, source, model_version, candidates, features_hash, inputs, experiment, arm, propensity,
+        created_at
     )
     SELECT
         answer.txn_id, $1, $2, answer.source, answer.model_version, answer.candidates,
-        answer.features_hash, answer.inputs, answer.experiment, answer.arm, answer.propensity
+        answer.features_hash, answer.inputs, answer.experiment, answer.arm, answer.propensity,
+        -- Not when the request began: whoever reads the log in the order of numbers waits for what is young.
+        clock_timestamp()
     FROM jsonb_to_recordset($3) AS answer (
         position integer, txn_id bigint, source text, model_version text, candidates jsonb, features_hash text,
         inputs jsonb, experiment text, arm text, propensity double precision
@@ -108,15 +113,15 @@ async def suggest(
         psycopg.OperationalError: The database does not answer.
     """
     _check(txn_ids, top_k, min_confidence)
-    since = time.monotonic()
+    waited = Waited(since=time.monotonic())
     while True:
-        look = look_at(user_id, txn_ids, credential_id)
+        look = look_at(user_id, txn_ids, credential_id, waited)
         try:
-            answers, event_ids = await _suggest(look, mode=mode, most=top_k, min_confidence=min_confidence, since=since)
+            answers, event_ids = await _suggest(look, waited, mode=mode, most=top_k, min_confidence=min_confidence)
             break
         except WaitFirst as missing:
             await missing.wait()
-    _count(answers, time.monotonic() - since)
+    _count(answers, time.monotonic() - waited.since)
     suggestions = tuple(
         Suggestion(
             txn_id=each.asked.txn_id,
@@ -133,16 +138,16 @@ async def suggest(
 
 
 async def _suggest(
-    look: Look, *, mode: Mode, most: int, min_confidence: float | None, since: float
+    look: Look, waited: Waited, *, mode: Mode, most: int, min_confidence: float | None
 ) -> tuple[list[Answer], list[int]]:
     """Answer in one transaction, which holds for all that is read and written; return the events' ids, too."""
     async with request_transaction(look.user_id, look.query) as transaction:
-        knowledge, asked = await read_asked(transaction, look, since=since)
+        knowledge, asked = await read_asked(transaction, look, waited)
         threshold = OWN_THRESHOLD if knowledge.min_confidence is None else knowledge.min_confidence
         if min_confidence is not None:
             threshold = min_confidence
         answers = await answer(
-            transaction.connection, knowledge, asked, mode=mode, most=most, threshold=threshold, since=since
+            transaction.connection, knowledge, asked, waited, mode=mode, most=most, threshold=threshold
         )
         return answers, await _log(transaction, look.user_id, answers, mode, most)
 
@@ -189,7 +194,12 @@ async def _log(
         }
         for position, each in enumerate(answers)
     ]
-    return [event_id for (event_id,) in await transaction.finish(_LOG.call(user_id, mode, json.dumps(rows)))]
+    try:
+        logged = await transaction.finish(_LOG.call(user_id, mode, json.dumps(rows)))
+    except ForeignKeyViolation:
+        # Erased since the request began.
+        raise NotFound(NO_SUCH_USER) from None
+    return [event_id for (event_id,) in logged]
 
 
 def _arm(assignment: Assignment | None) -> dict[str, Any]:

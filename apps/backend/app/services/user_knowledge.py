@@ -154,12 +154,8 @@ class UserKnowledge:
         return kept[1]
 
 
-def read_knowledge(user_id: int, state: UserState | None = None) -> UserKnowledge:
-    """Read everything that is known of a user now.
-
-    Args:
-        user_id: Who.
-        state: Found before. What happens meanwhile is after the horizon, or another state the next time.
+def read_knowledge(user_id: int) -> UserKnowledge:
+    """Read everything that is known of a user now. What happens meanwhile is after the horizon, or another state then.
 
     Raises:
         NotFound: There is no such user.
@@ -167,12 +163,11 @@ def read_knowledge(user_id: int, state: UserState | None = None) -> UserKnowledg
     read_at = time.monotonic()
     with session_for_user(user_id) as session:
         connection = driver_connection(session)
-        if state is None:
-            query = f"SELECT {STATE_COLUMNS} FROM users WHERE users.id = %s"  # noqa: S608 -- the columns are a constant
-            row = connection.execute(query.encode(), [user_id]).fetchone()
-            if row is None:
-                raise NotFound("There is no such user.")
-            state = UserState(*row)
+        query = f"SELECT {STATE_COLUMNS} FROM users WHERE users.id = %s"  # noqa: S608 -- the columns are a constant
+        row = connection.execute(query.encode(), [user_id]).fetchone()
+        if row is None:
+            raise NotFound("There is no such user.")
+        state = UserState(*row)
         ((horizon, seen),) = connection.execute(_HORIZON, [user_id]).fetchall()
         labels = read_frame(connection, LABELS, LABEL_SCHEMA, {"user_id": user_id})
         had_rules = connection.execute("SELECT EXISTS (SELECT FROM rules WHERE user_id = %s)", [user_id])

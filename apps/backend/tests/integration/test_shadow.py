@@ -25,7 +25,7 @@ from app.config import BACKEND_DIR, get_settings
 from app.db import driver_connection, session_for_jobs, session_for_user
 from app.jobs.shadow import RECONNECT_SECONDS
 from app.ml.tracking import artefact_root
-from app.services import deployments, shadow
+from app.services import deployments, kept_suggestions, shadow
 from app.services.credentials import new_token
 from app.services.kept_suggestions import read_kept
 from app.services.model_versions import open_any_version
@@ -325,6 +325,25 @@ def test_a_challenger_that_fails_is_counted_and_holds_up_nobody(
     suggest_now(labelled.user_id, asked)
     assert score_all(scorer, settling=AT_ONCE) == len(asked)
     assert counted("failed") == before + len(asked)
+
+
+def test_one_suggestion_that_a_challenger_fails_on_takes_no_other_with_it(
+    labelled: Ledger, rivals: tuple[int, int], asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rivals
+    suggest_now(labelled.user_id, asked)
+
+    score = kept_suggestions.score_by_another
+
+    def fail_on_one(served: Any, kept: Any, *rest: Any) -> list[dict[str, float]]:
+        if any(each.txn_id == asked[1] for each in kept):
+            raise ZeroDivisionError
+        return score(served, kept, *rest)
+
+    monkeypatch.setattr(shadow, "score_by_another", fail_on_one)
+    before = counted("failed")
+    assert score_all(ShadowScorer(), settling=AT_ONCE) == len(asked) - 1
+    assert counted("failed") == before + 1
 
 
 def test_the_files_of_champion_and_challenger_are_opened_once(
