@@ -85,7 +85,9 @@ class PreviewAnswer(BaseModel):
     by_rule: int
     changed: int
     right_to_wrong: int
+    right_to_nothing: int
     wrong_to_right: int
+    nothing_to_right: int
     sums: list[SumAnswer]
     merchants: list[ChangedMerchantAnswer]
 

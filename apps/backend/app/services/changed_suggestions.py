@@ -75,7 +75,9 @@ class Preview:
         by_rule: Those that a rule of the person's own decides, and surely enough, whichever model there is.
         changed: How many suggestions would change.
         right_to_wrong: Of those that the person has labelled, how many were right and would not be any more.
-        wrong_to_right: And the reverse.
+        right_to_nothing: Those of them that nothing would be suggested for.
+        wrong_to_right: Of those that the person has labelled, how many would be right and are not.
+        nothing_to_right: Those of them that nothing is suggested for now.
         sums: What the changes are about, of each currency, the one that most of them are in first.
         merchants: By the money that the changes are about, that of the first currency before the others.
     """
@@ -89,7 +91,9 @@ class Preview:
     by_rule: int
     changed: int
     right_to_wrong: int
+    right_to_nothing: int
     wrong_to_right: int
+    nothing_to_right: int
     sums: tuple[Sum, ...]
     merchants: tuple[ChangedMerchant, ...]
 

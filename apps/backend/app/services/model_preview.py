@@ -101,7 +101,9 @@ def preview_version(user_id: int, version: int, *, days: int, progress: Progress
         by_rule=by_rule,
         changed=len(changes),
         right_to_wrong=verdicts.count("right → wrong"),
+        right_to_nothing=sum(each.verdict == "right → wrong" and each.after is None for each in changes),
         wrong_to_right=verdicts.count("wrong → right"),
+        nothing_to_right=sum(each.verdict == "wrong → right" and each.before is None for each in changes),
         sums=sums,
         merchants=group_by_merchant(changes, merchants, [each.currency for each in sums]),
     )

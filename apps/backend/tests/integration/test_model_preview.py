@@ -309,6 +309,26 @@ def test_a_change_is_held_against_the_label_that_the_person_gave(labelled: Ledge
     verdicts = [changes_of(found)[new].verdict for found in (forth, back)]
     assert verdicts in (["right → wrong", "wrong → right"], ["wrong → right", "right → wrong"])
     assert (forth.right_to_wrong, forth.wrong_to_right) == (back.wrong_to_right, back.right_to_wrong)
+    assert (forth.right_to_nothing, forth.nothing_to_right) == (back.nothing_to_right, back.right_to_nothing)
+
+
+def test_what_would_be_suggested_no_longer_is_told_from_what_would_be_wrong(
+    labelled: Ledger, rivals: tuple[int, int], admin_connection: psycopg.Connection
+) -> None:
+    _, other = rivals
+    labelled.add("2025-02-01,ALDI 3 MARKET,-3.25,card,Groceries")
+    sure = preview_version(labelled.user_id, other, days=1)
+    (change,) = changes_of(sure).values()
+    least = min(change.before_confidence or 0, change.after_confidence or 0)
+    most = max(change.before_confidence or 0, change.after_confidence or 0)
+    assert least < most
+    admin_connection.execute("UPDATE users SET min_confidence = %s", [(least + most) / 2])
+    found = preview_version(labelled.user_id, other, days=1)
+    (change,) = changes_of(found).values()
+    assert (change.before is None) != (change.after is None)
+    assert found.right_to_nothing == (change.before == "Groceries")
+    assert found.nothing_to_right == (change.after == "Groceries")
+    assert (found.right_to_wrong, found.wrong_to_right) == (found.right_to_nothing, found.nothing_to_right)
 
 
 def test_what_a_rule_decides_stays_and_a_version_changes_nothing_beside_itself(
