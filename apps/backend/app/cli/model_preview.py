@@ -49,9 +49,9 @@ def print_preview(found: Preview, *, limit: int) -> None:
         return
     results.print(f"They are about {_told(found.sums, ' and ')}.", soft_wrap=True)
     results.print(
-        f"Beside your labels {found.wrong_to_right:,} would become right, {found.nothing_to_right:,} of them where nothing "
-        f"is suggested now; {found.right_to_wrong:,} would be right no longer, {found.right_to_nothing:,} of them because "
-        "nothing would be suggested. What a version has learnt from, it knows.",
+        f"Beside your labels {found.wrong_to_right:,} would become right, {found.nothing_to_right:,} of them where "
+        f"nothing is suggested now; {found.right_to_wrong:,} would be right no longer, {found.right_to_nothing:,} of "
+        "them because nothing would be suggested. What a version has learnt from, it knows.",
         soft_wrap=True,
     )
     table = Table("merchant", "date", "amount", "now", "then", "labelled")
