@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from typing import Annotated
 
@@ -38,6 +39,14 @@ def suggest_(
         results.print("Every transaction has a category; `lm ingest FILE` brings more.")
     else:
         results.print(_table(page.transactions, made))
+        results.print(_by_whom(made), soft_wrap=True)
+
+
+def _by_whom(made: Suggestions) -> str:
+    counts = Counter(suggestion.model_version for suggestion in made.suggestions)
+    by_model = [f"{count:,} by model version {version}" for version, count in counts.items() if version is not None]
+    by_rules = [f"{counts[None]:,} by rules and counts"] if counts[None] else []
+    return f"Answered: {', '.join(by_model + by_rules)}."
 
 
 def _table(transactions: tuple[TransactionRow, ...], made: Suggestions) -> Table:

@@ -15,7 +15,9 @@ import pytest
 from prometheus_client import REGISTRY
 from small_model import small_model
 from sqlalchemy import text
+from typer.testing import CliRunner
 
+from app.cli import app
 from app.config import get_settings
 from app.db import database_url, session_for_jobs, session_for_user
 from app.ml.artefact import encode_artefact
@@ -114,6 +116,17 @@ def test_a_rule_of_one_s_own_wins_over_the_model(labelled: Ledger, champion: int
     ruled = suggested(labelled, new)
     assert (ruled.source, ruled.candidates[0].label) == ("rule", "Household")
     assert suggested(labelled, new, mode="model").source == "model"
+
+
+def test_the_command_says_who_answered(labelled: Ledger, champion: int) -> None:
+    labelled.add("2025-02-01,ALDI 0077 YORK,-9.00,card,")
+    told = CliRunner().invoke(app, ["suggest", "--user", "somebody"])
+    assert told.exit_code == 0, told.output
+    assert f"Answered: 1 by model version {champion}." in told.stdout
+    with session_for_jobs() as session:
+        deployments.retire_champion(session, labelled.user_id, **BECAUSE)
+    told = CliRunner().invoke(app, ["suggest", "--user", "somebody"])
+    assert "Answered: 1 by rules and counts." in told.stdout
 
 
 def test_a_model_s_own_doubts_are_said_and_logged(labelled: Ledger, champion: int) -> None:
