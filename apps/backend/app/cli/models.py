@@ -18,6 +18,7 @@ from app.services import deployments, version_catalogue
 from app.services.model_aliases import mirror_aliases
 
 if TYPE_CHECKING:
+    from app.services.challenger_evidence import PairedEvidence
     from app.services.challenger_policy import ChallengerReport
     from app.services.champion_watch import Promise
     from app.services.deployments import Deployment
@@ -218,14 +219,19 @@ def _told_champion(promise: Promise | None, taken_back: Deployment | None) -> st
 def _told_challenger(report: ChallengerReport | None) -> str:
     if report is None:
         return "There is no challenger; `lm models challenge VERSION` makes one."
-    found = report.evidence.disagreements
-    disagreements = (
-        f"Counting each of {report.evidence.comparison.treatment_units:,} merchants of users once, by the first answer "
-        f"that one of the two alone has right: {found.wins:,} for the challenger and {found.losses:,} for the champion "
-        f"(e-value {found.e_value:.3g}; {1 / found.alpha:.0f} or more is no chance)."
-    )
-    decided = _DECISIONS[report.decision]
-    return f"Challenger, version {report.version}. {' '.join(report.reasons)} {disagreements} {decided}"
+    told = [*report.reasons, *_told_disagreements(report.evidence), _DECISIONS[report.decision]]
+    return f"Challenger, version {report.version}. {' '.join(told)}"
+
+
+def _told_disagreements(evidence: PairedEvidence) -> list[str]:
+    found = evidence.disagreements
+    if not found.wins + found.losses:
+        return []
+    return [
+        f"Counting each of {evidence.comparison.treatment_units:,} {evidence.unit} once, by the first suggestion that one "
+        f"of the two alone has right: {found.wins:,} for the challenger and {found.losses:,} for the champion (e-value "
+        f"{found.e_value:.3g}; from {1 / found.alpha:.0f} on it is no coincidence)."
+    ]
 
 
 def _print_json(document: Any) -> None:

@@ -190,7 +190,10 @@ def tell_comparison(name: str, verb: str, comparison: Comparison, *, more: str =
     """
     if comparison.difference is None or not comparison.is_informative:
         answers = f"{comparison.treatment_answers:,} answers against {comparison.control_answers:,}"
-        return f"Too little is known to say whether {name} {verb} {more} or {fewer} ({answers}); enough to decide: no"
+        subject = name.replace("The ", "the ", 1) if name.startswith("The ") else name
+        return (
+            f"Too little is known to say whether {subject} {verb} {more} or {fewer} ({answers}); enough to decide: no"
+        )
     # Adding 0 takes the sign from a zero.
     points, lower, upper = (
         round(100 * share, 1) + 0.0 for share in (comparison.difference, comparison.lower, comparison.upper)

@@ -1,16 +1,21 @@
 """What the answers say of a challenger beside the champion.
 
-Both were told the same of each transaction, and what it is was said afterwards: by an answer to the suggestion, or a
-label. An accepted suggestion is what the champion said, so such answers lean towards the champion. A challenger that
-wins in spite of that has won. Against a challenger speaks only what is independent: truths that more than an accept
-vouches for.
+Both were told the same of each transaction. What it is may have been said afterwards, by an answer to the suggestion or
+a label. People correct what is wrong more often than they confirm what is right, so among answers alone the champion's
+mistakes, which a challenger can only win by, would be too many. For a challenger, silence therefore counts as the
+champion's being right. What anybody says later can only move that towards the challenger, so an interval above zero is
+above zero with the truth as well, at every look. (It is the lower one of the bounds of Manski 1990, for outcomes that
+are missing for whatever reason.)
+
+Against a challenger speaks only what is independent: truths that more than an accept vouches for. Among these the
+champion's mistakes are too many again, which is in the challenger's favour.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from sqlalchemy import text
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
     from app.ml.count_evidence import DisagreementEvidence
     from app.ml.sequential import Comparison
 
+MANY_USERS: Final = 20
+"""From how many users on they are the units, and not their merchants: what suits one user need not suit another."""
+
 Unit = tuple[int, str]
 
 
@@ -38,21 +46,24 @@ class PairedAnswer:
 
     Attributes:
         unit: The user and the merchant.
-        truth: What it is.
-        champion: What the champion suggested, or the heuristics where it could not answer; None for nothing.
+        truth: What it is; None while nobody said so.
+        champion: What the champion suggested, or the heuristics where it could not answer. None for nothing, and for
+            what was rejected and nobody said what is right.
         challenger: What the challenger would have suggested.
         is_independent: Whether more than the accept of a suggestion says so.
     """
 
     unit: Unit
-    truth: str
+    truth: str | None
     champion: str | None
     challenger: str | None
     is_independent: bool
 
     @property
     def difference(self) -> int:
-        """1 where the challenger alone is right, -1 where the champion alone is."""
+        """1 where the challenger alone is right, -1 where the champion alone is; where nobody said anything, it is."""
+        if self.truth is None:
+            return -int(self.champion not in (None, self.challenger))
         return (self.challenger == self.truth) - (self.champion == self.truth)
 
 
@@ -61,7 +72,7 @@ class CategoryRecord:
     """How the two did on the transactions of one category.
 
     Attributes:
-        comparison: On all answers.
+        comparison: On all whose truth is known.
         independent: On the independent ones; its alpha is the category's part of what all categories have together.
     """
 
@@ -75,30 +86,40 @@ class PairedEvidence:
     """How the two did, each time the share that the challenger has right less the champion's.
 
     Attributes:
-        comparison: On all answers.
-        independent: On the independent ones.
+        comparison: On all suggestions, where silence counts as the champion's being right.
+        answered: How many of them have a truth.
+        independent: On those whose truth is independent.
+        unit: What is taken as independent, in the plural.
         disagreements: Units by whom their first disagreement has right: the challenger's wins and its losses.
         categories: Those with the fewest answers that count, the worst first.
     """
 
     comparison: Comparison
+    answered: int
     independent: Comparison
+    unit: str
     disagreements: DisagreementEvidence
     categories: tuple[CategoryRecord, ...]
 
 
 def weigh_answers(answers: Sequence[PairedAnswer], *, known_categories: int, category_answers: int) -> PairedEvidence:
-    """Compare champion and challenger on the same answers, as often as wanted.
+    """Compare champion and challenger on the same suggestions, as often as wanted.
+
+    Units are users where MANY_USERS or more have any, else merchants of users.
 
     Args:
-        answers: In the order in which their truths became known.
+        answers: Of all suggestions, in the order in which they were made.
         known_categories: How many categories an answer may be of. They share one alpha, so the number should not
             depend on the answers.
         category_answers: From how many answers on a category is listed.
     """
+    is_by_user = len({each.unit[0] for each in answers}) >= MANY_USERS
+    if is_by_user:
+        answers = [replace(each, unit=(each.unit[0], "")) for each in answers]
     by_category: defaultdict[str, list[PairedAnswer]] = defaultdict(list)
     for each in answers:
-        by_category[each.truth].append(each)
+        if each.truth is not None:
+            by_category[each.truth].append(each)
     alpha = ALPHA / max(known_categories, len(by_category), 1)
     categories = [
         CategoryRecord(category, _compare(found), _compare(_independent(found), alpha, FEWEST_PLANNED))
@@ -107,7 +128,9 @@ def weigh_answers(answers: Sequence[PairedAnswer], *, known_categories: int, cat
     ]
     return PairedEvidence(
         comparison=_compare(answers),
+        answered=sum(map(len, by_category.values())),
         independent=_compare(_independent(answers)),
+        unit="users" if is_by_user else "merchants of users",
         disagreements=_weigh_disagreements(answers),
         categories=tuple(sorted(categories, key=lambda each: (each.comparison.difference, each.category))),
     )
@@ -116,7 +139,7 @@ def weigh_answers(answers: Sequence[PairedAnswer], *, known_categories: int, cat
 def read_answers(
     session: Session, category_set: int | None, *, champion: int | None, challenger: int, since: dt.datetime
 ) -> list[PairedAnswer]:
-    """Read transactions that the champion was due to suggest for, once each, in the order their truths became known.
+    """Read transactions that the champion was due to suggest for, once each, by their first suggestions, in order.
 
     Where an experiment's other arm, another version or, on request, the heuristics answered, the champion was not due.
 
@@ -131,17 +154,23 @@ def read_answers(
         text(f"""
             WITH paired AS (
                 SELECT DISTINCT ON (served.txn_id)
-                    served.id, served.txn_id, served.user_id, served.created_at, truth.updated_at AS known_at,
+                    served.id, served.txn_id, served.user_id, served.created_at,
                     coalesce(ml_features.merchant, '') AS merchant,
                     {shown_today("served.user_id", "truth.label")} AS truth,
-                    {shown_today("served.user_id", "served.candidates -> 0 ->> 'label'")} AS champion,
+                    CASE WHEN truth.txn_id IS NOT NULL OR last_answer.action IS DISTINCT FROM 'reject' THEN
+                        {shown_today("served.user_id", "served.candidates -> 0 ->> 'label'")}
+                    END AS champion,
                     {shown_today("served.user_id", "shadow.candidates -> 0 ->> 'label'")} AS challenger
                 FROM suggestion_events AS shadow
                 INNER JOIN suggestion_events AS served ON served.id = shadow.served_event_id
                 INNER JOIN users ON users.id = served.user_id
-                INNER JOIN transaction_labels AS truth
+                LEFT JOIN transaction_labels AS truth
                     ON truth.txn_id = served.txn_id AND truth.source IN ('human', 'import')
                         AND truth.updated_at > served.created_at
+                LEFT JOIN LATERAL (
+                    SELECT action FROM suggestion_feedback AS answer WHERE answer.event_id = served.id
+                    ORDER BY answer.created_at DESC, answer.id DESC LIMIT 1
+                ) AS last_answer ON true
                 LEFT JOIN ml_features ON ml_features.txn_id = served.txn_id
                 LEFT JOIN experiments ON experiments.name = served.experiment
                 LEFT JOIN experiment_arms AS arms ON arms.experiment_id = experiments.id AND arms.name = served.arm
@@ -162,7 +191,7 @@ def read_answers(
             )
             SELECT
                 user_id, merchant, truth, champion, challenger,
-                EXISTS (
+                truth IS NOT NULL AND EXISTS (
                     SELECT FROM label_events AS labelled
                     WHERE labelled.txn_id = paired.txn_id AND labelled.known_at > paired.created_at
                         AND {shown_today("paired.user_id", "labelled.label")} = paired.truth
@@ -175,7 +204,7 @@ def read_answers(
                             )
                         )
                 ) AS is_independent
-            FROM paired ORDER BY known_at, id
+            FROM paired ORDER BY id
         """),  # noqa: S608 -- of literals
         {
             "champion": None if champion is None else str(champion),

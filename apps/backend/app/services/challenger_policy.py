@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.config import get_settings
 from app.db import session_for_jobs
-from app.errors import ArtefactRefused, LedgermillError
+from app.errors import ArtefactRefused
 from app.ml.sequential import UnitOutcomes, share_sequence, tell_comparison
 from app.services import deployments
 from app.services.challenger_evidence import count_categories, read_answers, weigh_answers
@@ -78,9 +78,9 @@ def judge_challengers() -> list[ChallengerReport]:
     for category_set in sets:
         try:
             report = judge_challenger(category_set, apply=get_settings().promotion.automatic)
-        except LedgermillError as error:
-            # What is wrong with one category set must not hold up the others.
-            logger.warning("The challenger of category set %s cannot be judged: %s", category_set or "shared", error)
+        except Exception:
+            # Whatever is wrong with one category set must not hold up the others.
+            logger.exception("The challenger of category set %s cannot be judged.", category_set or "shared")
             continue
         if report is not None:
             reports.append(report)
@@ -166,8 +166,10 @@ def decide(policy: PromotionPolicy, evidence: PairedEvidence, timings: Timings) 
     Refused is what an interval proves, from what is independent of the champion. What only looks bad makes it wait.
     """
     compared = evidence.comparison
-    reasons = [tell_comparison("The challenger", "is right on", compared)]
-    if compared.treatment_answers < policy.least_answers:
+    if not compared.treatment_answers:
+        return "wait", [f"It was asked about nothing yet; {policy.least_answers:,} answers are the fewest that count."]
+    reasons = [_tell_silence(evidence), f"{tell_comparison('The challenger', 'is right on', compared)}."]
+    if evidence.answered < policy.least_answers:
         return "wait", [*reasons, f"{policy.least_answers:,} answers are the fewest that count."]
     against = _against(policy, evidence, timings)
     if against:
@@ -205,6 +207,13 @@ def _in_doubt(policy: PromotionPolicy, evidence: PairedEvidence, timings: Timing
     elif timings.milliseconds > policy.milliseconds:
         reasons.append(_tell_time(policy, timings))
     return reasons
+
+
+def _tell_silence(evidence: PairedEvidence) -> str:
+    return (
+        f"Of {evidence.comparison.treatment_answers:,} suggestions {evidence.answered:,} were answered or labelled; "
+        "where the two differ and nobody said anything, the champion counts as right."
+    )
 
 
 def _listed(categories: list[CategoryRecord], *, independent: bool) -> str:

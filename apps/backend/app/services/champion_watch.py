@@ -1,4 +1,8 @@
-"""After a promotion: does the new champion keep what it promises? If not, it is taken back."""
+"""After a promotion: does the new champion keep what it promises? If not, it is taken back.
+
+People reject what is wrong more often than they accept what is right. A suggestion that nobody said anything about
+therefore counts as right: too many mistakes are then proven, whoever answers.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +36,21 @@ ACTOR: Final = "the watch"
 
 @dataclass(frozen=True)
 class Promise:
-    """What a champion was sure of, and how many of its suggestions proved right.
+    """What a champion was sure of, and how many of its suggestions proved wrong.
 
     Attributes:
         version: The champion.
         since: When it became that.
         promised: How sure it was of its first candidates on average: the share that should be right.
-        live: The share of them that is right, with its sequence of intervals.
+        answered: Of how many of them anything is known.
+        live: The share of all of them that did not prove wrong, with its sequence of intervals.
         tolerance: How far below the promise the interval must lie.
     """
 
     version: int
     since: dt.datetime
     promised: float
+    answered: int
     live: ShareSequence
     tolerance: float
 
@@ -57,10 +63,10 @@ class Promise:
     def sentence(self) -> str:
         """The same, for a person."""
         if self.live.share is None:
-            return "None of its suggestions was answered or labelled yet since it became champion."
+            return "It suggested nothing yet since it became champion."
         return (
-            f"Of {self.live.answers:,} suggestions answered or labelled since it became champion "
-            f"{self.live.share:.1%} were right, "
+            f"Of {self.live.answers:,} suggestions since it became champion {self.answered:,} were answered or "
+            f"labelled. Where silence counts as right, {self.live.share:.1%} were right, "
             f"[{self.live.lower:.1%}, {self.live.upper:.1%}]; it was sure of {self.promised:.1%}."
         )
 
@@ -72,7 +78,16 @@ def watch_champions() -> list[Deployment]:
     """
     with session_for_jobs() as session:
         sets = deployments.category_sets_with_models(session)
-    decisions = [made for category_set in sets if (made := watch_champion(category_set, apply=True)[1]) is not None]
+    decisions = []
+    for category_set in sets:
+        try:
+            _, made = watch_champion(category_set, apply=True)
+        except Exception:
+            # Whatever is wrong with one category set must not hold up the others.
+            logger.exception("The champion of category set %s cannot be watched.", category_set or "shared")
+            continue
+        if made is not None:
+            decisions.append(made)
     if decisions:
         mirror_aliases()
     return decisions
@@ -101,8 +116,9 @@ def read_promise(session: Session, category_set: int | None) -> Promise | None:
     """Compare what the champion promised with what came of what it suggested since it became champion.
 
     A suggestion is right if its first candidate is what a person, or an import, called the transaction afterwards, else
-    what the last answer to it says, under today's names. A transaction counts once, with the first suggestion that
-    something is known of. Units are merchants of users, whose transactions are alike. None where there is no champion.
+    what the last answer to it says, under today's names; or if nobody said anything. A transaction counts once, with
+    the first suggestion that something is known of, else with the first. Units are merchants of users, whose
+    transactions are alike. None where there is no champion.
     """
     decided = next(
         (each for each in deployments.history(session, category_set) if each.action in ("promote", "rollback")), None
@@ -111,13 +127,15 @@ def read_promise(session: Session, category_set: int | None) -> Promise | None:
         return None
     rows = session.execute(
         text(f"""
-            SELECT sum(is_right::integer) AS right, count(*) AS answers, sum(confidence) AS promised
+            SELECT
+                sum(is_right::integer) AS right, count(*) AS answers, sum(is_known::integer) AS answered,
+                sum(confidence) AS promised
             FROM (
                 SELECT DISTINCT ON (events.txn_id)
-                    events.user_id, ml_features.merchant,
+                    events.user_id, ml_features.merchant, known.is_known,
                     (events.candidates -> 0 ->> 'confidence')::float8 AS confidence,
                     -- A rejection that names nothing right says that what was suggested is wrong.
-                    coalesce(
+                    NOT known.is_known OR coalesce(
                         {shown_today("events.user_id", "events.candidates -> 0 ->> 'label'")}
                         = {shown_today("events.user_id", "coalesce(labelled.label, last_answer.label)")}, false
                     ) AS is_right
@@ -130,13 +148,15 @@ def read_promise(session: Session, category_set: int | None) -> Promise | None:
                 LEFT JOIN transaction_labels AS labelled
                     ON labelled.txn_id = events.txn_id AND labelled.source IN ('human', 'import')
                         AND labelled.updated_at > events.created_at
+                CROSS JOIN LATERAL (
+                    SELECT last_answer.action IS NOT NULL OR labelled.txn_id IS NOT NULL AS is_known
+                ) AS known
                 LEFT JOIN ml_features ON ml_features.txn_id = events.txn_id
                 WHERE events.source = 'model' AND events.model_version = :version AND events.created_at >= :since
                     AND jsonb_array_length(events.candidates) > 0
-                    AND (last_answer.action IS NOT NULL OR labelled.txn_id IS NOT NULL)
                     AND CASE WHEN users.own_categories OR users.is_demo THEN users.id END
                         IS NOT DISTINCT FROM CAST(:category_set AS bigint)
-                ORDER BY events.txn_id, events.id
+                ORDER BY events.txn_id, known.is_known DESC, events.id
             ) AS suggestions
             GROUP BY user_id, merchant
         """),  # noqa: S608 -- of literals
@@ -149,6 +169,7 @@ def read_promise(session: Session, category_set: int | None) -> Promise | None:
         version=decided.version,
         since=decided.created_at,
         promised=promised,
+        answered=sum(row.answered for row in rows),
         live=share_sequence(UnitOutcomes(answers, right)),
         tolerance=get_settings().promotion.promise_tolerance,
     )

@@ -206,8 +206,12 @@ def rollback(session: Session, category_set: int | None, *, actor: str, reason: 
     for each in reversed(history(session, category_set)):
         if each.action == "promote":
             promoted.append(each.version)
-        elif each.action in ("rollback", "retire"):
-            promoted.pop()
+        elif each.action == "rollback":
+            # A history of before retirements were heeded may have gone back from nothing.
+            promoted = promoted[:-1] or [each.version]
+        elif each.action == "retire":
+            # What is promoted next replaces nothing.
+            promoted.clear()
     if not promoted:
         raise Conflict("There is no champion to go back from; `lm models promote VERSION` makes one.")
     champion, *before = reversed(promoted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from rivals import BECAUSE, BOTH_RIGHT, RIGHT_WRONG, SILENT_RIGHT, WRONG_RIGHT, Served, log_suggestion, play
@@ -17,6 +17,7 @@ from app.ml.sequential import ALPHA
 from app.ml.tracking import artefact_root
 from app.services import challenger_policy, deployments, experiments
 from app.services.categories import rename_or_merge
+from app.services.challenger_evidence import count_categories
 from app.services.challenger_policy import judge_challenger, judge_challengers
 from app.services.deployments import Current
 from app.services.experiment_assignment import Arm
@@ -162,6 +163,34 @@ def test_categories_share_one_alpha_by_how_many_the_category_set_has(
     assert category.independent.alpha == pytest.approx(ALPHA / 3)
 
 
+def test_a_challenger_no_better_that_people_only_correct_the_champion_by_is_not_promoted(
+    labelled: Ledger, rivals: tuple[int, int, int], admin_connection: psycopg.Connection
+) -> None:
+    _, champion, challenger = rivals
+    said = [WRONG_RIGHT] * 60 + [("Groceries", "Fuel", "")] * 60 + [BOTH_RIGHT] * 160 + [("Fuel", "Fuel", "")] * 40
+    play(admin_connection, labelled, Served(champion), challenger, said)
+    (report,) = judge_challengers()
+    assert (report.evidence.comparison.difference, report.evidence.comparison.treatment_answers) == (0, 320)
+    assert (report.evidence.answered, report.decision) == (220, "wait")
+    assert report.reasons[0].startswith("Of 320 suggestions 220 were answered or labelled;")
+
+
+def test_silence_is_for_a_champion_that_offered_something_else_and_was_not_rejected(
+    labelled: Ledger, rivals: tuple[int, int, int], admin_connection: psycopg.Connection
+) -> None:
+    _, champion, challenger = rivals
+    play(admin_connection, labelled, Served(champion), challenger, [("Groceries", "Fuel", "")] * 3 + [("", "Fuel", "")])
+    assert reported(labelled).evidence.comparison.difference == pytest.approx(-3 / 4)
+    ((event_id,),) = admin_connection.execute("SELECT min(id) FROM suggestion_events").fetchall()
+    answers: list[tuple[Literal["reject", "undo"], float]] = [("reject", -2 / 4), ("undo", -3 / 4)]
+    for action, expected in answers:
+        with session_for_user(labelled.user_id) as session:
+            answer_suggestion(session, labelled.user_id, event_id, action)
+        evidence = reported(labelled).evidence
+        assert evidence.comparison.difference == pytest.approx(expected)
+        assert evidence.answered == 0
+
+
 # --- what is evidence ------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +201,8 @@ def test_what_was_labelled_before_both_were_asked_is_no_evidence(
     play(admin_connection, labelled, Served(champion), challenger, CLEAR_WIN)
     admin_connection.execute("UPDATE transaction_labels SET updated_at = '2000-01-01'")
     report = reported(labelled)
-    assert (report.decision, report.evidence.comparison.treatment_answers) == ("wait", 0)
+    assert (report.decision, report.evidence.answered) == ("wait", 0)
+    assert report.evidence.comparison.upper <= 0
 
 
 FORMER, CHAMPION = 0, 1
@@ -315,6 +345,29 @@ def test_a_challenger_that_is_gone_back_to_is_challenger_no_longer(
         deployments.rollback(session, labelled.user_id, **BECAUSE)
     assert current(labelled) == Current(former, None)
     assert judge_challengers() == []
+
+
+def test_an_error_about_one_set_holds_up_no_other(
+    labelled: Ledger,
+    rivals: tuple[int, int, int],
+    ledger_of: Callable[[str], Ledger],
+    make_version: Callable[..., int],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    other = ledger_of("bea")
+    make_rivals(other.user_id, make_version)
+    play(admin_connection, labelled, Served(rivals[1]), rivals[-1], CLEAR_WIN)
+
+    def fail_for_the_other(session: Any, category_set: int | None) -> int:
+        if category_set == other.user_id:
+            raise ZeroDivisionError
+        return count_categories(session, category_set)
+
+    monkeypatch.setattr(challenger_policy, "count_categories", fail_for_the_other)
+    assert [report.decision for report in judge_challengers()] == ["promote"]
+    assert f"The challenger of category set {other.user_id} cannot be judged." in caplog.text
 
 
 # --- its time -------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pytest
 from rivals import BECAUSE, Served, log_suggestion, stem
 
 from app.db import session_for_jobs, session_for_user
+from app.jobs.tasks import advance, judge_models
 from app.ml.evidence import Evidence
 from app.services import champion_watch, deployments
 from app.services.categories import rename_or_merge
-from app.services.champion_watch import watch_champion, watch_champions
+from app.services.champion_watch import read_promise, watch_champion, watch_champions
 from app.services.deployments import Current
 from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
@@ -142,7 +143,8 @@ def rename(ledger: Ledger, category: str, into: str) -> None:
         rename_or_merge(session, ledger.user_id, category, into)
 
 
-NOTHING, RIGHT, WRONG = (0, None), (1, 1.0), (1, 0.0)
+# How many answers there are, and the share that is right: what nobody says anything about is.
+NOTHING, RIGHT, WRONG = (0, 1.0), (1, 1.0), (1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,7 @@ NOTHING, RIGHT, WRONG = (0, None), (1, 1.0), (1, 0.0)
         # A transaction counts once, however often it is asked about.
         (["ask", "ask", "accept"], RIGHT),
         (["ask", "ask", "label Household"], WRONG),
-        (["ask", "reject"], WRONG),
+        (["ask", "ask", "reject"], WRONG),
         # Names are those of today.
         (["accept", "rename"], RIGHT),
         (["rename", "label Food"], RIGHT),
@@ -177,7 +179,7 @@ def test_a_suggestion_is_right_where_its_first_candidate_is_what_the_transaction
     champion: int,
     admin_connection: psycopg.Connection,
     what_happens: list[str],
-    known: tuple[int, float | None],
+    known: tuple[int, float],
 ) -> None:
     (txn_id,) = labelled.add("2025-05-01,NEW SHOP,-9.00,card,")
     log = (admin_connection, labelled, txn_id, ["Groceries", "Fuel"], Served(champion))
@@ -199,8 +201,59 @@ def test_a_suggestion_is_right_where_its_first_candidate_is_what_the_transaction
         else:
             happenings[happening](event_id)
     promise = promised(labelled)
-    assert (promise.live.answers, promise.live.share) == known
-    assert promise.promised == pytest.approx(0.9 if known[0] else 0)
+    assert (promise.answered, promise.live.share) == known
+    assert promise.live.answers == 1
+    assert promise.promised == pytest.approx(0.9)
+
+
+def test_a_champion_that_keeps_its_promise_stays_where_people_only_say_what_is_wrong(
+    labelled: Ledger, champion: int, admin_connection: psycopg.Connection
+) -> None:
+    ids = labelled.add(*[f"2025-04-01,{stem(number)} SHOP,-{number}.00,card," for number in range(1, 401)])
+    for number, txn_id in enumerate(ids):
+        event_id = log_suggestion(admin_connection, labelled, txn_id, ["Groceries"], Served(champion))
+        if number % 10 == 0:
+            answer(labelled, event_id, "reject")
+    assert watch_champions() == []
+    promise = promised(labelled)
+    assert (promise.live.answers, promise.answered, promise.live.share) == (400, 40, 0.9)
+    assert "Of 400 suggestions since it became champion 40 were answered" in promise.sentence
+
+
+def test_an_error_about_one_set_holds_up_no_other(
+    labelled: Ledger,
+    champion: int,
+    ledger_of: Callable[[str], Ledger],
+    make_version: Callable[..., int],
+    admin_connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = ledger_of("bea")
+    with session_for_jobs() as session:
+        deployments.promote(session, other.user_id, make_version(other.user_id), **BECAUSE)
+    for txn_id in labelled.add(*[f"2025-04-01,{stem(n)} SHOP,-{n}.00,card," for n in range(1, 91)]):
+        log_suggestion(admin_connection, labelled, txn_id, ["Groceries"], Served(champion))
+        label(labelled, txn_id, "Fuel")
+    mirrored: list[bool] = []
+    monkeypatch.setattr(champion_watch, "mirror_aliases", lambda: mirrored.append(True))
+    monkeypatch.setattr(champion_watch, "read_promise", fail_for(other.user_id))
+    (taken_back,) = watch_champions()
+    assert (taken_back.action, taken_back.replaced_version, mirrored) == ("rollback", champion, [True])
+
+
+def test_watching_is_never_held_up_by_one_that_failed_and_waits_to_be_tried_again() -> None:
+    assert [task.retry_strategy for task in (judge_models, advance)] == [None, None]
+
+
+def fail_for(category_set: int) -> Callable[[Any, int | None], Promise | None]:
+    """Read promises, but fail on one category set."""
+
+    def read(session: Any, wanted: int | None) -> Promise | None:
+        if wanted == category_set:
+            raise ZeroDivisionError
+        return read_promise(session, wanted)
+
+    return read
 
 
 @pytest.mark.parametrize("relabels", [False, True])

@@ -48,6 +48,14 @@ def test_a_server_that_does_not_follow_leaves_the_champion_in_its_place(
     assert current() == champion
 
 
+def test_where_there_is_nothing_left_to_go_back_to_nothing_is_timed(champion: int) -> None:
+    with session_for_jobs() as session:
+        before = deployments.rollback(session, None, **BECAUSE)
+    assert before.replaced_version == champion
+    assert time_rollback(None) is None
+    assert current() == before.version
+
+
 def test_an_interrupt_does_too(champion: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> bool:
         raise KeyboardInterrupt

@@ -98,6 +98,20 @@ def test_going_back_again_goes_further_back_until_there_is_nothing(versions: lis
         rollback()
 
 
+def test_after_a_retirement_there_is_nothing_to_go_back_to(versions: list[int]) -> None:
+    for version in versions[:2]:
+        promote(version)
+    with session_for_jobs() as session:
+        deployments.retire_champion(session, None, **BY)
+    with pytest.raises(Conflict, match="no champion"):
+        rollback()
+    assert promote(versions[2]).replaced_version is None
+    with pytest.raises(Conflict, match="replaced no other"):
+        rollback()
+    promote(versions[0])
+    assert rollback().version == versions[2]
+
+
 def test_a_challenger_is_replaced_withdrawn_and_promoted(versions: list[int]) -> None:
     first, second, third = versions
     promote(first)

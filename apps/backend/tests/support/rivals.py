@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BECAUSE = {"actor": "a test", "reason": "to see"}
 
-# What was suggested, what the challenger would have suggested, and what it was.
+# What was suggested, what the challenger would have suggested, and what it was; "" where nobody says so.
 RIGHT_WRONG = ("Groceries", "Fuel", "Groceries")
 WRONG_RIGHT = ("Groceries", "Fuel", "Fuel")
 BOTH_RIGHT = ("Fuel", "Fuel", "Fuel")
@@ -73,7 +73,7 @@ def play(
         )
         if accepting and first == truth:
             accepted.append(event_id)
-        else:
+        elif truth:
             truths[txn_id] = truth
     with session_for_user(ledger.user_id) as session:
         write_labels(session, truths, source="human")

@@ -10,7 +10,7 @@ import pytest
 
 from app.config import PromotionPolicy
 from app.ml.sequential import ALPHA
-from app.services.challenger_evidence import PairedAnswer, PairedEvidence, weigh_answers
+from app.services.challenger_evidence import MANY_USERS, PairedAnswer, PairedEvidence, weigh_answers
 from app.services.challenger_policy import Decision, Timings, decide
 
 if TYPE_CHECKING:
@@ -89,6 +89,20 @@ def test_a_unit_counts_once_in_the_disagreements_by_its_first() -> None:
     assert found.e_value == pytest.approx(3.963, abs=0.001)
 
 
+def test_from_twenty_users_on_they_are_the_units() -> None:
+    def of_users(count: int) -> PairedEvidence:
+        return evidence(
+            PairedAnswer((user, f"merchant {number}"), "Fuel", "Fuel", "Fuel", is_independent=True)
+            for user in range(count)
+            for number in range(30)
+        )
+
+    few, many = of_users(MANY_USERS - 1), of_users(MANY_USERS)
+    assert (few.comparison.treatment_units, few.unit) == (19 * 30, "merchants of users")
+    assert (many.comparison.treatment_units, many.unit) == (20, "users")
+    assert many.categories[0].independent.treatment_units == 20
+
+
 # --- looked at every ten answers -----------------------------------------------------------------------------------
 
 
@@ -145,3 +159,63 @@ def test_a_challenger_that_is_15_points_worse_is_mostly_refused_and_never_promot
     counted = decisions(-0.15, 3, by_policy)
     assert counted["refuse"] >= 0.5 * RUNS
     assert counted["promote"] == 0
+
+
+# --- answers that depend on who is right -----------------------------------------------------------------------------
+
+
+def chosen(generator: np.random.Generator, win: float, lose: float, r_right: float) -> list[PairedAnswer]:
+    """Draw suggestions; every mistake of the champion is corrected, of what it has right a share is accepted.
+
+    Both are wrong, each in its own way, on one suggestion of twenty.
+    """
+    kinds = generator.choice(4, size=3 * ANSWERS, p=[win, lose, 0.05, 0.95 - win - lose])
+    answered = (kinds == 0) | (kinds == 2) | (generator.random(kinds.size) < r_right)
+    names = generator.choice(CATEGORIES, size=kinds.size)
+    candidates = {0: (0, 1), 1: (1, 0), 2: (0, 0), 3: (1, 1)}
+    found = []
+    for number, (kind, name, is_answered) in enumerate(zip(kinds.tolist(), names.tolist(), answered, strict=True)):
+        first, second = candidates[kind]
+        champion, challenger = (name if first else "another"), (name if second else "a third")
+        unit = (1, f"merchant {number}")
+        found.append(PairedAnswer(unit, name if is_answered else None, champion, challenger, not first))
+    return found
+
+
+def promotions(win: float, lose: float, r_right: float, runs: int = 40) -> int:
+    """Count the challengers that are promoted at any look, every 150 suggestions."""
+    generator = np.random.default_rng(4)
+    promoted = 0
+    for _ in range(runs):
+        found = chosen(generator, win, lose, r_right)
+        looks = (by_policy(evidence(found[:seen])) for seen in range(150, len(found) + 1, 150))
+        promoted += next((decided for decided in looks if decided != "wait"), "wait") == "promote"
+    return promoted
+
+
+@pytest.mark.parametrize(
+    ("win", "lose", "r_right"), [(0.05, 0.05, 0.3), (0.05, 0.05, 0.6), (0.04, 0.07, 0.3), (0.05, 0.15, 0.2)]
+)
+def test_no_better_challenger_is_promoted_because_people_correct_more_than_they_confirm(
+    win: float, lose: float, r_right: float
+) -> None:
+    assert promotions(win, lose, r_right) <= 0.05 * 40
+
+
+@pytest.mark.parametrize("r_right", [0.0, 0.3, 1.0])
+def test_a_challenger_that_is_15_points_better_is_promoted_also_where_people_mostly_correct(r_right: float) -> None:
+    assert promotions(0.2, 0.05, r_right) >= 0.9 * 40
+
+
+def test_effects_that_differ_by_user_and_are_none_on_average_decide_nothing() -> None:
+    generator, decided, runs = np.random.default_rng(5), 0, 40
+    for _ in range(runs):
+        tilts = generator.choice([0.8, 0.2], size=(24, 1))
+        won = generator.random((24, 100)) < tilts
+        found = [
+            PairedAnswer((user, str(number)), "Fuel", *(("a", "Fuel") if won[user, number] else ("Fuel", "a")), False)
+            for number in range(100)
+            for user in range(24)
+        ]
+        decided += any(by_policy(evidence(found[:seen])) == "promote" for seen in range(240, 2401, 240))
+    assert decided <= 0.05 * runs
