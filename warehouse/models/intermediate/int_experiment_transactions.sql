@@ -98,12 +98,8 @@ final as (
         experiment_unit,
         arm,
         versions,
-        cast(
-            case
-                when action = 'accept' then 1
-                when action = 'reject' or is_labelled then 0
-            end as numeric(1, 0)
-        ) as is_accepted,
+        -- Which transactions become known by an answer is partly the arm's doing, so silence is no acceptance either.
+        cast(cast(coalesce(action = 'accept', false) as integer) as numeric(1, 0)) as is_accepted,
         cast(
             case
                 when first_label is null or not is_vouched then null
@@ -113,6 +109,7 @@ final as (
         ) as is_correct,
         cast(cast(first_label is not null as integer) as numeric(1, 0)) as is_covered,
         cast(cast(is_fallback as integer) as numeric(1, 0)) as is_fallback,
+        action is not null or coalesce(is_labelled, false) as is_answered,
         first_suggested_at,
         last_suggested_at
     from labelled

@@ -68,18 +68,19 @@ pairs as (
 ),
 
 -- A label is a verdict on a suggestion that came before it or that was answered. One that was there already was known
--- to whoever suggested.
+-- to whoever suggested. What a rule says is no verdict: it is an engine's word, too.
 truths as (
     select
         event_id,
         txn_id,
+        suggested_at,
         current_label as truth,
         current_label_source as truth_source,
         label_known_at as truth_known_at
     from evaluation
     where
         event_id in (select pairs.served_event_id from pairs)
-        and current_label is not null
+        and current_label_source in ('human', 'import')
         and (action is not null or label_known_at > suggested_at)
 ),
 
@@ -107,7 +108,12 @@ label_events as (
 vouched as (
     select distinct truths.event_id
     from truths
-    inner join label_events on truths.txn_id = label_events.txn_id and truths.truth = label_events.shown_label
+    inner join label_events
+        on
+            truths.txn_id = label_events.txn_id
+            and truths.truth = label_events.shown_label
+            and label_events.label_source in ('human', 'import')
+            and truths.suggested_at < label_events.known_at
     left join accepts
         on
             label_events.txn_id = accepts.txn_id
@@ -152,10 +158,12 @@ compared as (
             pairs.champion_label = pairs.challenger_label,
             pairs.champion_label is null and pairs.challenger_label is null
         ) as agrees,
+        truths.event_id is not null or coalesce(evaluation.action = 'reject', false) as is_answered,
         vouched.event_id is not null as has_independent_truth,
         pairs.suggested_at,
         truths.truth_known_at
     from pairs
+    left join evaluation on pairs.served_event_id = evaluation.event_id
     left join truths on pairs.served_event_id = truths.event_id
     left join vouched on pairs.served_event_id = vouched.event_id
 ),

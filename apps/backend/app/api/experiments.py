@@ -83,7 +83,10 @@ class DifferenceAnswer(BaseModel):
 
 
 class LastStepAnswer(BaseModel):
-    """A treatment since the control has no share, beside the control of the last period in which it had one."""
+    """A treatment since the control has no share, beside the control of the last period in which it had one.
+
+    Both are of what was answered: of what was asked lately nobody can have said anything yet.
+    """
 
     since: dt.datetime
     acceptance: ShareAnswer
@@ -93,7 +96,8 @@ class LastStepAnswer(BaseModel):
 class ArmResultAnswer(BaseModel):
     """What an arm did in its last period beside the control; differences and sentence are null for the control.
 
-    `versions` are those that were due then, by arm that asks a model. Each transaction counts once.
+    `versions` are those that were due then, by arm that asks a model. Each transaction counts once. `acceptance` is of
+    all of them, `answered` is the share accepted of those that somebody answered or labelled by hand.
     """
 
     arm: str
@@ -103,6 +107,7 @@ class ArmResultAnswer(BaseModel):
     units: int
     transactions: int
     acceptance: ShareAnswer
+    answered: ShareAnswer
     precision: ShareAnswer
     coverage: ShareAnswer
     fallbacks: ShareAnswer

@@ -23,11 +23,14 @@ def print_results(found: ExperimentResult) -> None:
             "below before it is known why.",
             style="bold red",
         )
-    table = Table("arm", "units", "transactions", "accepted", "right by later labels", "suggested for", "fallbacks")
+    table = Table(
+        "arm", "units", "transactions", "accepted", "of those answered", "right by later labels", "suggested for",
+        "fallbacks",
+    )  # fmt: skip
     for arm in found.arms:
         table.add_row(
-            arm.arm, f"{arm.units:,}", f"{arm.transactions:,}", _share(arm.acceptance), _share(arm.precision),
-            _share(arm.coverage), _share(arm.fallbacks),
+            arm.arm, f"{arm.units:,}", f"{arm.transactions:,}", _share(arm.acceptance), _share(arm.answered),
+            _share(arm.precision), _share(arm.coverage), _share(arm.fallbacks),
         )  # fmt: skip
     results.print(table)
     for arm in found.arms[1:]:
@@ -59,8 +62,8 @@ def _print_differences(arm: ArmResult, control: str) -> None:
     last = arm.last_step
     if last:
         results.print(
-            f"- At the last step, since {last.since:%Y-%m-%d %H:%M}: {_share(last.acceptance)} accepted, after "
-            f"{_share(last.control)} of {control}'s before it.",
+            f"- At the last step, since {last.since:%Y-%m-%d %H:%M}: of those answered, {_share(last.acceptance)} "
+            f"accepted, after {_share(last.control)} of {control}'s before it.",
             soft_wrap=True,
         )
 

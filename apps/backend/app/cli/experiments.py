@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from app.cli.experiment_units import print_units
 from app.cli.output import one_line, results
 from app.cli.who import User, acting_user, ask_reason, os_user
 from app.db import session_for_jobs
@@ -16,6 +17,7 @@ from app.errors import InvalidInput
 from app.services import deployments, experiments
 from app.services.experiment_assignment import Arm, Unit
 from app.services.experiment_plans import CANARY_RAMP, Guardrails, Plan
+from app.services.experiment_units import count_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,17 +35,21 @@ UnitOption = Annotated[
 ]
 
 AcceptanceMargin = Annotated[
-    float | None, typer.Option(help="Points of acceptance that a treatment may lie below the control; default: 5.")
+    float | None,
+    typer.Option(help="Points of what people answer that a treatment may accept less than the control; default: 5."),
 ]
 CoverageMargin = Annotated[
     float | None, typer.Option(help="Points of coverage that a treatment may lie below the control; default: 10.")
 ]
 MostFallbacks = Annotated[
-    float | None, typer.Option(help="Per cent that the heuristics may answer in the model's place; default: 2.")
+    float | None,
+    typer.Option(
+        help="Per cent that the heuristics may answer in the model's place, beyond the control's; default: 2."
+    ),
 ]
 MostLoss = Annotated[
     float | None,
-    typer.Option(help="Per cent of all suggestions that the next step of the ramp may cost at most; default: 5."),
+    typer.Option(help="Per cent of what people answer that the next step of the ramp may cost at most; default: 5."),
 ]
 StepAnswers = Annotated[
     int | None, typer.Option(min=1, help="Answers of each arm before the next step of the ramp; default: 100.")
@@ -101,7 +107,6 @@ def new(
         guardrails=_guardrails(acceptance_margin, coverage_margin, most_fallbacks, most_loss, step_answers),
     )
     _create(plan, by, user)
-    results.print(f"{name} is planned; `lm experiments start {name}` puts it under way.")
 
 
 @app.command()
@@ -123,7 +128,6 @@ def canary(
     arms = (Arm("champion", "champion", None, 0.0), Arm("canary", "version", version, 1.0))
     guardrails = _guardrails(acceptance_margin, coverage_margin, most_fallbacks, most_loss, step_answers)
     _create(Plan(name, _unit(unit), arms, CANARY_RAMP, guardrails), by, user)
-    results.print(f"{name} is planned; `lm experiments start {name}` puts it under way.")
 
 
 @app.command()
@@ -176,9 +180,9 @@ def show(name: Name, *, as_json: AsJson = False, user: User = None) -> None:
     limits = found.guardrails
     results.print(
         f"A treatment is stopped at {limits.acceptance_margin:.1%} of acceptance or {limits.coverage_margin:.1%} of "
-        f"coverage below the control, or {limits.most_fallbacks:.1%} of fallbacks. The ramp, "
+        f"coverage below the control, or {limits.most_fallbacks:.1%} more fallbacks. The ramp, "
         f"{', '.join(f'{step:.0%}' for step in found.ramp)}, goes on after {limits.step_answers:,} answers of each arm "
-        f"where less than {limits.most_loss:.1%} of all suggestions are at stake.",
+        f"where less than {limits.most_loss:.1%} of what people answer is at stake.",
         soft_wrap=True,
     )
     if found.changes:
@@ -238,6 +242,9 @@ def _create(plan: Plan, by: str | None, user: str | None) -> None:
     with session_for_jobs() as session:
         category_set = deployments.category_set_of(session, acting_user(user))
         experiments.create_experiment(session, category_set, plan, actor=by or os_user())
+        units = count_units(session, category_set, plan.unit)
+    print_units(plan, units)
+    results.print(f"{plan.name} is planned; `lm experiments start {plan.name}` puts it under way.")
 
 
 def _change(

@@ -227,11 +227,13 @@ def _told_disagreements(evidence: PairedEvidence) -> list[str]:
     found = evidence.disagreements
     if not found.wins + found.losses:
         return []
-    return [
-        f"Counting each of {evidence.comparison.treatment_units:,} {evidence.unit} once, by the first suggestion that one "
-        f"of the two alone has right: {found.wins:,} for the challenger and {found.losses:,} for the champion (e-value "
-        f"{found.e_value:.3g}; from {1 / found.alpha:.0f} on it is no coincidence)."
-    ]
+    counted = f"{evidence.comparison.treatment_units:,} {evidence.unit}"
+    told = (
+        f"Counting each of {counted} once, by the first suggestion that one of the two alone has right: {found.wins:,} "
+        f"for the challenger and {found.losses:,} for the champion (e-value {found.e_value:.3g}; from "
+        f"{1 / found.alpha:.0f} on it is no coincidence)."
+    )
+    return [told]
 
 
 def _print_json(document: Any) -> None:

@@ -66,8 +66,9 @@ def train(*, category_set: int | None, as_of: str | None, seed: int, promote: bo
     return f"version {outcome.version}, {outcome.role or 'refused'}: {' '.join(outcome.verdict.reasons)}"
 
 
+# Neither this nor the next is tried again: another is due soon, and one that waits for another try would hold it up.
 @job_queue.periodic(cron="*/5 * * * *")
-@job_queue.task(name="judge_models", lock="judge_models", retry=RETRY)
+@job_queue.task(name="judge_models", lock="judge_models")
 def judge_models(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the same
     """Take back champions that do not keep what they promise, and decide about challengers, every five minutes."""
     taken_back = watch_champions()
@@ -78,11 +79,10 @@ def judge_models(timestamp: int | None = None) -> str:  # noqa: ARG001 -- the sa
     )
 
 
-# It is not tried again: the next one is due in a minute, and one that waits to be tried again would hold that up.
 @job_queue.periodic(cron="* * * * *")
 @job_queue.task(name="advance_experiments", lock="advance_experiments")
 def advance(timestamp: int | None = None) -> str:
-    """Stop arms whose guardrails are broken, and take ramps a step further, every minute.
+    """Stop arms whose guardrails are broken, take ramps a step further and end canaries that held, every minute.
 
     Where jobs have piled up behind a long one, those that a later one has replaced do nothing.
     """

@@ -194,6 +194,7 @@ def read_answers(
                 truth IS NOT NULL AND EXISTS (
                     SELECT FROM label_events AS labelled
                     WHERE labelled.txn_id = paired.txn_id AND labelled.known_at > paired.created_at
+                        AND labelled.source IN ('human', 'import')
                         AND {shown_today("paired.user_id", "labelled.label")} = paired.truth
                         AND NOT (
                             labelled.source = 'human' AND EXISTS (

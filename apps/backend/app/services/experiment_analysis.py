@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 from app.ml.count_evidence import sample_ratio_evidence
 from app.ml.sequential import ALPHA, compare_arms, share_sequence, tell_comparison
 from app.services import deployments
-from app.services.experiment_assignment import versions_due
+from app.services.experiment_assignment import LEAST_SHARE, versions_due
 from app.services.experiment_guardrails import broken_guardrails, next_step
 from app.services.experiment_outcomes import read_outcomes
-from app.services.experiment_periods import LEAST_SHARE, NO_OUTCOMES, count_assignments, periods_of, shares_by_change
+from app.services.experiment_periods import NO_OUTCOMES, count_assignments, periods_of, shares_by_change
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -44,8 +44,8 @@ class LastStep:
     Attributes:
         since: When the treatment's first suggestion of it was made.
         versions: Those that were due.
-        acceptance: Of the treatment, since then.
-        control: Acceptance of the control in the last period in which it had a share.
+        acceptance: Of the treatment, since then; of what was answered, for what was asked lately is not answered yet.
+        control: The same of the control in the last period in which it had a share.
     """
 
     since: dt.datetime
@@ -67,16 +67,21 @@ class ArmResult:
         versions: Those that were due then, by arm that asks a model.
         units: Units that were asked about.
         transactions: Transactions that were, each once.
-        acceptance: Share of those that somebody answered or labelled by hand that were accepted; where nothing was
-            offered and somebody had to label it, it was not.
+        acceptance: Share of all of them that were accepted.
+        answered: Share of those that somebody answered or labelled by hand that were accepted. Which these are may be
+            the arm's doing, so it decides nothing between arms.
         precision: Share of first candidates that are the label of now, where a person said so later and otherwise than
             by an accept.
         coverage: Share of transactions that something was offered for.
         fallbacks: Of what a model was to answer, the share that the heuristics did; of the last period in which the
             arm had units at all.
         fallback_versions: Those that were due then.
+        fallback_hours: Hours of the clock in which there were any.
         acceptance_difference: Treatment less control; None for the control, as is all that follows.
-        sentence: The same for a person.
+        fallback_difference: The same, of the treatment's last period and the control's last one that was beside it.
+        sentence: What the difference of acceptance is, for a person.
+        control_answered: What answered is of the control in the period of the differences.
+        answered_share: Share of the transactions of both that somebody answered or labelled by hand.
         last_step: What was seen since the control has no share; None while it has one.
     """
 
@@ -88,14 +93,19 @@ class ArmResult:
     units: int
     transactions: int
     acceptance: ShareSequence
+    answered: ShareSequence
     precision: ShareSequence
     coverage: ShareSequence
     fallbacks: ShareSequence
     fallback_versions: Mapping[str, int | None]
+    fallback_hours: int
     acceptance_difference: Comparison | None = None
     precision_difference: Comparison | None = None
     coverage_difference: Comparison | None = None
+    fallback_difference: Comparison | None = None
     sentence: str | None = None
+    control_answered: ShareSequence | None = None
+    answered_share: float = 0.0
     last_step: LastStep | None = None
 
 
@@ -108,7 +118,7 @@ class ExperimentResult:
         sample_ratio_e_value: How much the numbers of units speak against the shares; above 1,000 they are suspect.
         is_suspect: Whether they are: then nothing else is to be believed.
         broken: What guardrails say, by the arm that is to be stopped.
-        next_step: The step of the ramp that comes next, if any does by itself.
+        next_step: The step of the ramp that comes next, or the promotion after it, if any does by itself.
     """
 
     experiment: str
@@ -157,7 +167,7 @@ def conclude(experiment: Experiment, sums: Sequence[UnitSums], due: Mapping[str,
     results = [_treatment(name, control, periods, shares, len(treatments)) for name in treatments]
     with_control = [period for period in periods if period.had(control)]
     beside = [period for period in with_control if any(period.had(name) for name in treatments)]
-    results.insert(0, _described(control, _last(beside or with_control), None, ALPHA))
+    results.insert(0, _described(control, _last(beside or with_control), _last(with_control), ALPHA))
     evidence = sample_ratio_evidence(count_assignments(experiment, sums))
     return ExperimentResult(
         experiment=experiment.name,
@@ -182,29 +192,35 @@ def _treatment(
     def alpha_of(each: Period | None) -> float:
         return period_alpha(1 + begun.index(each.since_of(name)) if each else 1, treatments)
 
-    def compare(outcome: Outcome) -> Comparison:
+    def compare(outcome: Outcome, of: Period | None = period) -> Comparison:
         return compare_arms(
-            _outcomes(period, name, outcome),
+            _outcomes(of, name, outcome),
             _outcomes(period, control, outcome),
-            alpha=alpha_of(period),
+            alpha=alpha_of(of),
             planned_answers=PLANNED_ANSWERS,
         )
 
     accepted = compare("acceptance")
+    described = _described(name, period, latest, alpha_of(latest))
+    control_answered = share_sequence(_outcomes(period, control, "answered"))
+    asked = max(accepted.treatment_answers + accepted.control_answers, 1)
     last_step = None
     if latest and period and period.had(control) and shares[latest.change][0] <= LEAST_SHARE:
         last_step = LastStep(
             since=latest.since,
             versions=latest.versions,
-            acceptance=share_sequence(latest.outcomes(name, "acceptance"), alpha=alpha_of(latest)),
-            control=share_sequence(period.outcomes(control, "acceptance"), alpha=alpha_of(latest)),
+            acceptance=share_sequence(latest.outcomes(name, "answered"), alpha=alpha_of(latest)),
+            control=share_sequence(period.outcomes(control, "answered"), alpha=alpha_of(latest)),
         )
     return replace(
-        _described(name, period, latest, alpha_of(latest)),
+        described,
         acceptance_difference=accepted,
         precision_difference=compare("precision"),
         coverage_difference=compare("coverage"),
+        fallback_difference=compare("fallbacks", latest),
         sentence=tell_comparison(name, "accepts", accepted),
+        control_answered=control_answered,
+        answered_share=(described.answered.answers + control_answered.answers) / asked,
         last_step=last_step,
     )
 
@@ -212,6 +228,7 @@ def _treatment(
 def _described(name: str, period: Period | None, latest: Period | None, alpha: float) -> ArmResult:
     """Describe what an arm did in a period, and its fallbacks in another with an alpha of theirs."""
     units = period.units.get(name, ()) if period else ()
+    units_of_fallbacks = latest.units.get(name, ()) if latest else ()
 
     def share(outcome: Outcome) -> ShareSequence:
         return share_sequence(_outcomes(period, name, outcome))
@@ -225,10 +242,12 @@ def _described(name: str, period: Period | None, latest: Period | None, alpha: f
         units=len(units),
         transactions=sum(each.transactions for each in units),
         acceptance=share("acceptance"),
+        answered=share("answered"),
         precision=share("precision"),
         coverage=share("coverage"),
         fallbacks=share_sequence(_outcomes(latest, name, "fallbacks"), alpha=alpha),
         fallback_versions=latest.versions if latest else {},
+        fallback_hours=len(frozenset[int]().union(*(each.fallback_hours for each in units_of_fallbacks))),
     )
 
 

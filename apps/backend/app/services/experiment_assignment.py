@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 Engine = Literal["rule", "champion", "challenger", "version"]
 Unit = Literal["user", "user_merchant"]
 
+LEAST_SHARE: Final = 1e-9
+"""What is less is no share but what rounding left."""
+
 _RANGE: Final = 2**64
 
 

@@ -7,9 +7,11 @@ was made; nothing that changed since, such as a merchant's name, can move it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import text
+
+from app.services.todays_names import shown_today
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
     from app.services.experiments import Experiment
 
-Outcome = Literal["acceptance", "precision", "coverage", "fallbacks"]
-OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+Outcome = Literal["acceptance", "precision", "coverage", "fallbacks", "answered"]
+OUTCOMES: Final[tuple[Outcome, ...]] = ("acceptance", "precision", "coverage", "fallbacks")
+"""What results are about. Of what was answered is acceptance, too, but what that is may be the arm's doing, so it says
+only how much is known and what happens across time."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class UnitSums:
         last_at: When the last one was.
         transactions: How many were asked about.
         sums: Of each outcome, of how many transactions it is known and how many of them have it.
+        fallback_hours: Hours since 1970 in which any of them fell back.
     """
 
     change: int
@@ -45,6 +50,7 @@ class UnitSums:
     last_at: dt.datetime
     transactions: int
     sums: Mapping[Outcome, tuple[int, int]]
+    fallback_hours: frozenset[int] = frozenset()
 
 
 def read_outcomes(session: Session, experiment: Experiment) -> list[UnitSums]:
@@ -52,13 +58,14 @@ def read_outcomes(session: Session, experiment: Experiment) -> list[UnitSums]:
 
     A transaction counts once in a period, however often it was asked about. It is
 
-    - accepted, if the last answer to one of its suggestions is an accept, and not, if that is a rejection or a person
-      labelled it by hand after it was first asked about: to have to label what nothing was offered for is a loss;
+    - accepted, if the last answer to one of its suggestions is an accept, and not, if it is a rejection or nobody said
+      anything: so it is known of every transaction, and neither who offers nothing nor whom nobody answers gains by it;
     - right, if the first candidate of its last suggestion is the label of now. That is known where a person said so
       after it was first asked about and otherwise than by accepting any suggestion of it: an accept repeats what was
       shown;
     - covered, if its last suggestion offered anything;
-    - and fell back, if the heuristics ever answered where a model was due.
+    - fell back, if the heuristics ever answered where a model was due;
+    - and answered, if it has a last answer or a person labelled it by hand after it was first asked about.
 
     Args:
         session: Of the role lm_jobs, or of a request for what is the user's own.
@@ -74,18 +81,11 @@ def read_outcomes(session: Session, experiment: Experiment) -> list[UnitSums]:
             first_at=row.first_at,
             last_at=row.last_at,
             transactions=row.transactions,
-            sums=dict(zip(OUTCOMES, zip(row.answers, row.successes, strict=True), strict=True)),
+            sums=dict(zip((*OUTCOMES, "answered"), zip(row.answers, row.successes, strict=True), strict=True)),
+            fallback_hours=frozenset(hour for hours in row.fallback_hours or () for hour in hours),
         )
         for row in rows.all()
     ]
-
-
-def _shown(word: str) -> str:
-    """Return SQL for the name under which the user whom `asked` is about sees a word today."""
-    return f"""coalesce((
-        SELECT shown_as FROM category_names AS today
-        WHERE today.user_id = asked.user_id AND today.name = {word} AND today.valid_to IS NULL
-    ), {word})"""  # noqa: S608 -- of literals
 
 
 # Looked up row by row, by an index: how many rows there are is guessed too badly for anything else.
@@ -117,6 +117,8 @@ _QUERY: Final = f"""
         SELECT
             change, versions, txn_id, min(user_id) AS user_id, min(created_at) AS first_at, max(created_at) AS last_at,
             bool_or(fell_back) AS fell_back,
+            array_agg(DISTINCT floor(extract(epoch FROM created_at) / 3600)::bigint)
+                FILTER (WHERE fell_back) AS fallback_hours,
             (array_agg(unit ORDER BY created_at, id))[1] AS unit,
             (array_agg(arm ORDER BY created_at, id))[1] AS arm,
             (array_agg(first_label ORDER BY created_at DESC, id DESC))[1] AS first_label,
@@ -128,20 +130,24 @@ _QUERY: Final = f"""
     outcomes AS (
         SELECT
             asked.*,
-            CASE WHEN asked.action IS NOT NULL THEN asked.action = 'accept'
-                WHEN said.is_by_hand THEN false
-            END AS accepted,
-            CASE WHEN said.is_vouched THEN {_shown("asked.first_label")} = said.label END AS is_right
+            coalesce(asked.action = 'accept', false) AS accepted,
+            asked.action IS NOT NULL OR coalesce(said.is_by_hand, false) AS answered,
+            CASE
+                WHEN said.is_vouched THEN {shown_today("asked.user_id", "asked.first_label")} = said.label
+            END AS is_right
         FROM asked
         -- What a person said after the first suggestion, and the label of now.
         LEFT JOIN LATERAL (
             SELECT
                 bool_or(answered.is_accept IS NULL) AS is_by_hand,
-                bool_or(answered.is_accept IS NOT true AND {_shown("labelled.label")} = last_label.label) AS is_vouched,
+                bool_or(
+                    answered.is_accept IS NOT true
+                    AND {shown_today("asked.user_id", "labelled.label")} = last_label.label
+                ) AS is_vouched,
                 min(last_label.label) AS label
             FROM label_events AS labelled
             CROSS JOIN LATERAL (
-                SELECT {_shown("latest.label")} AS label FROM label_events AS latest
+                SELECT {shown_today("asked.user_id", "latest.label")} AS label FROM label_events AS latest
                 WHERE latest.txn_id = asked.txn_id ORDER BY latest.id DESC LIMIT 1
             ) AS last_label
             -- An answer and the label that it writes are recorded in one transaction of the database.
@@ -153,13 +159,16 @@ _QUERY: Final = f"""
             WHERE labelled.txn_id = asked.txn_id AND labelled.source = 'human' AND labelled.known_at > asked.first_at
         ) AS said ON true
     )
-    -- In the order of OUTCOMES.
+    -- In the order of OUTCOMES, then of what was answered.
     SELECT
         change, versions, unit, arm, min(first_at) AS first_at, max(last_at) AS last_at, count(*) AS transactions,
-        ARRAY[count(accepted), count(is_right), count(*), count(fell_back)] AS answers,
+        ARRAY[
+            count(*), count(is_right), count(*), count(fell_back), count(*) FILTER (WHERE answered)
+        ] AS answers,
         ARRAY[
             count(*) FILTER (WHERE accepted), count(*) FILTER (WHERE is_right), count(first_label),
-            count(*) FILTER (WHERE fell_back)
-        ] AS successes
+            count(*) FILTER (WHERE fell_back), count(*) FILTER (WHERE accepted)
+        ] AS successes,
+        jsonb_agg(fallback_hours) FILTER (WHERE fallback_hours IS NOT NULL) AS fallback_hours
     FROM outcomes GROUP BY change, versions, unit, arm ORDER BY min(first_at), unit
 """  # noqa: S608 -- of literals

@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from app.services.experiment_outcomes import Outcome, UnitSums
     from app.services.experiments import Experiment
 
-LEAST_SHARE: Final = 1e-9
-"""What is less is no share but what rounding left."""
-
-
 NO_OUTCOMES: Final = UnitOutcomes(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
 
 

@@ -65,7 +65,7 @@ def test_the_demo_fills_a_ledger_and_run_again_adds_nothing(database: str) -> No
 
     assert 0 < report["serving"]["p50_ms"] <= report["serving"]["p99_ms"]
     experiment = report["experiment"]
-    # What nothing was suggested for is labelled by hand, which counts as not accepted.
+    # All that was asked about counts, and what nothing was suggested for was not accepted.
     assert experiment["answers"] == suggestions["count"]
     assert experiment["lower"] <= experiment["difference"] <= experiment["upper"]
     assert experiment["decision"].endswith("yes" if experiment["is_decided"] else "no")

@@ -13,11 +13,12 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from app.config import get_settings
 from app.db import session_for_jobs, session_for_user
 from app.errors import Conflict
 from app.jobs.tasks import ADVANCE_SECONDS, advance
 from app.ml.sequential import ALPHA
-from app.services import experiments
+from app.services import deployments, experiment_policy, experiments
 from app.services.categories import rename_or_merge
 from app.services.experiment_analysis import analyse_experiment
 from app.services.experiment_assignment import Arm, RunningExperiment, assign
@@ -27,10 +28,11 @@ from app.services.feedback import answer_suggestion
 from app.services.labels import write_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fastapi.testclient import TestClient
 
+    from app.services.deployments import Current
     from app.services.experiment_analysis import ExperimentResult
     from app.services.experiments import Experiment
 
@@ -141,12 +143,18 @@ class Server:
                 rows,
             )
 
-    def label_what_nothing_was_offered_for(self) -> None:
-        """Let the person say themselves what it was."""
-        self.connection.execute("""
+    def label_what_nothing_was_offered_for(self, share: float = 1.0) -> None:
+        """Let the person say themselves what it was, of a share of them."""
+        self.connection.execute(
+            """
             INSERT INTO transaction_labels (txn_id, label, source)
-            SELECT txn_id, 'Food', 'human' FROM suggestion_events WHERE candidates = '[]'
-        """)
+            SELECT txn_id, 'Food', 'human' FROM (
+                SELECT txn_id, row_number() OVER (ORDER BY txn_id) AS number, count(*) OVER () AS many
+                FROM suggestion_events WHERE candidates = '[]'
+            ) AS silent WHERE number <= %s * many
+            """,
+            [share],
+        )
 
 
 @pytest.fixture
@@ -161,6 +169,18 @@ def merchants(count: int, first: int = 0) -> list[str]:
 def in_turn(names: Sequence[str], count: int) -> dict[str, str]:
     """Put merchants into arms in turn, as a hash would nearly."""
     return {merchant: names[number % len(names)] for number, merchant in enumerate(merchants(count))}
+
+
+def wait_for_waiting(server: Server, count: int) -> None:
+    """Wait until so many transactions wait for their turn."""
+    waiting = """
+        SELECT count(*) FROM pg_locks INNER JOIN pg_database ON pg_database.oid = pg_locks.database
+        WHERE pg_locks.locktype = 'advisory' AND NOT pg_locks.granted AND pg_database.datname = current_database()
+    """
+    until = time.monotonic() + 10
+    while server.connection.execute(waiting).fetchone() != (count,):
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 # --- guardrails ------------------------------------------------------------------------------------------------------
@@ -213,6 +233,27 @@ def test_a_treatment_that_offers_more_and_is_accepted_more_is_not_stopped_for_wh
     assert treatment.sentence.endswith("yes")
 
 
+@pytest.mark.parametrize("labelled", [0.0, 0.5, 1.0])
+def test_who_keeps_silent_on_what_is_wrong_gains_nothing_however_few_of_that_get_labelled(
+    server: Server, labelled: float
+) -> None:
+    begin()
+    # Eight in ten are right in both arms. Of the wrong ones the treatment offers every second one alone.
+    server.serve(
+        in_turn(["control", "treatment"], 1_000),
+        times=5,
+        offered=lambda arm, number: arm == "control" or number % 10 != 9,
+        accepted=lambda _arm, number: number % 10 < 8,
+    )
+    server.label_what_nothing_was_offered_for(labelled)
+    control, treatment = results().arms
+    assert (control.acceptance.share, treatment.acceptance.share) == (0.8, 0.8)
+    assert treatment.acceptance_difference is not None
+    assert not treatment.acceptance_difference.is_decided
+    # Among those that are known it would have seemed better.
+    assert (treatment.answered.share or 0) > 0.83 or labelled == 1
+
+
 def test_a_treatment_that_keeps_silent_on_what_is_hard_does_not_win_by_it(server: Server) -> None:
     begin(guardrails=Guardrails(coverage_margin=1))
     server.serve(
@@ -260,12 +301,18 @@ def test_the_ramp_goes_one_step_further_once_there_are_answers_and_guardrails_ho
 def test_two_programs_at_once_go_one_step(server: Server, admin_connection: psycopg.Connection) -> None:
     begin(ramp=(0.4, 0.6, 1.0), guardrails=FAST)
     server.serve(server.assigned(merchants(400)), accepted=nine_in_ten_but("", 0))
-    both = [threading.Thread(target=advance_experiments) for _ in range(2)]
-    for each in both:
-        each.start()
+    said: list[str] = []
+    both = [threading.Thread(target=lambda: said.extend(advance_experiments())) for _ in range(2)]
+    with session_for_jobs() as session:
+        experiments.take_turns(session, None)
+        for each in both:
+            each.start()
+        # Both have read the answers, and are about to go on.
+        wait_for_waiting(server, 2)
     for each in both:
         each.join()
     assert admin_connection.execute("SELECT ramp FROM experiment_changes ORDER BY id").fetchall() == [(0.4,), (0.6,)]
+    assert len(said) == 1, said
 
 
 def test_a_treatment_that_was_stopped_does_not_hold_the_others_up(server: Server) -> None:
@@ -349,10 +396,7 @@ def test_what_somebody_does_while_the_answers_are_read_stands(server: Server) ->
         experiments.take_turns(session, None)
         advancing = threading.Thread(target=lambda: said.extend(advance_experiments()))
         advancing.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        until = time.monotonic() + 10
-        while server.connection.execute(waiting).fetchone() == (0,):
-            assert time.monotonic() < until
+        wait_for_waiting(server, 1)
         experiments.ramp_experiment(session, None, NAME, 0.1, **BECAUSE)
     advancing.join()
     assert (said, shown().ramp_now) == ([], 0.1)
@@ -463,17 +507,17 @@ OFFER = (
 @pytest.mark.parametrize(
     ("reaction", "outcomes"),
     [
-        ("nothing", (None, None)),
+        ("nothing", (False, None)),
         ("accept", (True, None)),
         ("accept the second", (True, None)),
         ("accept and correct", (True, False)),
         ("accept, and a rule says so", (True, None)),
         ("reject", (False, None)),
         ("reject and say what it is", (False, False)),
-        ("accept and undo", (None, None)),
+        ("accept and undo", (False, None)),
         ("label it so", (False, True)),
         ("label it otherwise", (False, False)),
-        ("labelled so before", (None, None)),
+        ("labelled so before", (False, None)),
         ("accept, then rename", (True, None)),
         ("accept, correct and correct back, then rename", (True, True)),
     ],
@@ -482,7 +526,7 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
     server: Server,
     user_id: int,
     reaction: str,
-    outcomes: tuple[bool | None, bool | None],
+    outcomes: tuple[bool, bool | None],
 ) -> None:
     begin()
     event_id, txn_id = add_event(server, "treatment", OFFER, "aldi")
@@ -533,6 +577,8 @@ def test_what_a_person_did_counts_as_it_does_in_the_warehouse(
     expected = [() if outcome is None else (1, float(outcome)) for outcome in outcomes]
     found = [(s.answers, s.share) if s.answers else () for s in (arm.acceptance, arm.precision)]
     assert (found, arm.coverage.answers, arm.coverage.share) == (expected, 1, 1.0)
+    silent = ("nothing", "accept and undo", "labelled so before")
+    assert (arm.answered.answers, arm.answered.share or 0) == (int(reaction not in silent), float(outcomes[0]))
 
 
 def test_a_transaction_counts_once_however_often_it_is_shown_and_its_accepts_vouch_for_none_of_that(
@@ -550,13 +596,15 @@ def test_a_transaction_counts_once_however_often_it_is_shown_and_its_accepts_vou
     assert treatment.precision.answers == 0
 
 
-def test_what_had_to_be_labelled_because_nothing_was_offered_was_not_accepted(server: Server) -> None:
+def test_what_nothing_was_offered_for_was_not_accepted_whether_somebody_labels_it_or_not(server: Server) -> None:
     begin()
     add_event(server, "treatment", "[]", "aldi")
-    assert results().arms[1].acceptance.answers == 0
+    treatment = results().arms[1]
+    assert (treatment.acceptance.answers, treatment.acceptance.share, treatment.answered.answers) == (1, 0.0, 0)
     server.label_what_nothing_was_offered_for()
     treatment = results().arms[1]
     assert (treatment.acceptance.answers, treatment.acceptance.share) == (1, 0.0)
+    assert (treatment.answered.answers, treatment.answered.share) == (1, 0.0)
     assert (treatment.precision.answers, treatment.coverage.share) == (0, 0.0)
 
 
@@ -634,7 +682,8 @@ def test_results_are_what_counting_by_hand_gives(server: Server) -> None:
         answered = [number for number in offered if number % 7]
         taken = [number for number in answered if number % period]
         assert (arm.units, arm.transactions, arm.coverage.share) == (30, 90, len(offered) / 90)
-        assert (arm.acceptance.answers, arm.acceptance.share) == (len(answered), len(taken) / len(answered))
+        assert (arm.acceptance.answers, arm.acceptance.share) == (90, len(taken) / 90)
+        assert (arm.answered.answers, arm.answered.share) == (len(answered), len(taken) / len(answered))
     assert treatment.acceptance_difference is not None
     assert control.acceptance.share is not None
     assert treatment.acceptance.share is not None
@@ -651,6 +700,111 @@ def test_who_was_stopped_can_still_be_seen_beside_the_control(server: Server) ->
     assert treatment.acceptance.answers == 200
     assert treatment.sentence is not None
     assert treatment.sentence.endswith("enough to decide: yes")
+
+
+# --- the end ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A version beside the champion, and the one that is champion now."""
+
+    server: Server
+    champion: int
+    version: int
+
+    def serve(self, count: int, **how: Any) -> None:
+        """Suggest for merchants as both are assigned now, by the model that is due; nine in ten are accepted."""
+        how = {"accepted": nine_in_ten_but("", 0)} | how
+        self.server.serve(self.server.assigned(merchants(count)), source="model", **how)
+
+    def roles(self) -> Current:
+        """Say who is champion."""
+        with session_for_jobs() as session:
+            return deployments.current(session, None)
+
+    def promote(self, version: int) -> None:
+        """Let a version become champion by hand."""
+        with session_for_jobs() as session:
+            deployments.promote(session, None, version, **BECAUSE)
+
+
+@pytest.fixture
+def canary(server: Server, make_version: Callable[[], int]) -> Canary:
+    made = Canary(server, champion=make_version(), version=make_version())
+    made.promote(made.champion)
+    arms = (Arm("old", "champion", None, 0.0), Arm("new", "version", made.version, 1.0))
+    begin(*arms, ramp=(0.5, 1.0), guardrails=Guardrails(step_answers=60))
+    server.versions = {"old": made.champion, "new": made.version}
+    return made
+
+
+def test_a_canary_whose_last_step_held_becomes_champion_and_the_experiment_ends(canary: Canary) -> None:
+    canary.serve(400, times=20)
+    (done,) = advance_experiments()
+    assert "the ramp is at 100%" in done
+    canary.serve(50)
+    assert advance_experiments() == [], "its answers are too few yet"
+    assert canary.roles().champion == canary.champion
+    canary.serve(100)
+    (done,) = advance_experiments()
+    assert f"Version {canary.version} is due to become champion: its last step held for 150 answers" in done
+    assert canary.roles().champion == canary.version
+    with session_for_jobs() as session:
+        promotion = deployments.history(session, None)[0]
+    *_, last = shown().changes
+    assert (last.action, last.actor, last.reason) == ("stop", promotion.actor, promotion.reason)
+    assert promotion.actor == experiments.POLICY
+    assert last.reason in done
+    assert advance_experiments() == []
+
+
+@pytest.fixture
+def _by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("LM_PROMOTION", '{"automatic": false}')
+    get_settings.cache_clear()
+    experiment_policy.ANNOUNCED.clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_by_hand")
+def test_where_the_champion_is_chosen_by_hand_it_is_said_once_that_a_promotion_is_due(canary: Canary) -> None:
+    canary.serve(400, times=20)
+    assert len(advance_experiments()) == 1
+    canary.serve(200)
+    (done,) = advance_experiments()
+    assert f"`lm models promote {canary.version}` is due" in done
+    assert advance_experiments() == []
+    assert (shown().status, canary.roles().champion) == ("running", canary.champion)
+    canary.promote(canary.version)
+    (done,) = advance_experiments()
+    assert "they are the same" in done
+    assert shown().status == "stopped"
+
+
+def test_an_experiment_whose_arms_are_one_version_by_now_is_over(canary: Canary) -> None:
+    canary.serve(100)
+    canary.promote(canary.version)
+    (done,) = advance_experiments()
+    assert f"Version {canary.version} is due for old and new by now: they are the same." in done
+    assert (shown().status, shown().changes[-1].actor) == ("stopped", experiments.POLICY)
+
+
+def test_nothing_is_decided_by_versions_that_somebody_replaced_while_the_answers_were_read(
+    canary: Canary, make_version: Callable[[], int]
+) -> None:
+    canary.serve(400, accepted=nine_in_ten_but("new", 0.3))
+    assert results().broken
+    said: list[str] = []
+    with session_for_jobs() as session:
+        experiments.take_turns(session, None)
+        advancing = threading.Thread(target=lambda: said.extend(advance_experiments()))
+        advancing.start()
+        wait_for_waiting(canary.server, 1)
+        canary.promote(make_version())
+    advancing.join()
+    assert (said, shown().status) == ([], "running")
 
 
 # --- who is told, and who may what -----------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from app.services.experiment_analysis import PLANNED_ANSWERS, analyse_experiment
 from app.services.experiment_assignment import Arm, unit_hash, versions_due
 from app.services.experiment_plans import CANARY_RAMP, Guardrails, Plan
 from app.services.experiment_policy import advance_experiments
+from app.services.experiment_units import count_units
 from app.services.suggestions import suggest_now
 
 if TYPE_CHECKING:
@@ -280,19 +281,20 @@ def test_results_are_those_of_a_count_by_hand_in_words_too(
     )
     found = analysed(labelled, "trial")
     control, treatment = found.arms
-    assert (control.acceptance.answers, treatment.acceptance.answers) == (190, 200)
-    assert control.acceptance.share == pytest.approx(95 / 190)
+    assert (control.acceptance.answers, treatment.acceptance.answers) == (200, 200)
+    assert control.acceptance.share == pytest.approx(95 / 200)
+    assert (control.answered.answers, control.answered.share) == (190, 95 / 190)
     assert treatment.acceptance.share == pytest.approx(0.9)
     ones = np.ones(200, dtype=np.int64)
     expected = compare_arms(
         UnitOutcomes(ones, np.array([number % 10 != 0 for number in range(200)], dtype=np.int64)),
-        UnitOutcomes(ones[:190], np.array([number % 2 == 0 for number in range(10, 200)], dtype=np.int64)),
+        UnitOutcomes(ones, np.array([number >= 10 and number % 2 == 0 for number in range(200)], dtype=np.int64)),
         alpha=period_alpha(1, 1),
         planned_answers=PLANNED_ANSWERS,
     )
     assert treatment.acceptance_difference == expected
     assert treatment.sentence is not None
-    assert treatment.sentence.startswith("treatment accepts 40.0 points more, [")
+    assert treatment.sentence.startswith("treatment accepts 42.5 points more, [")
     assert "enough to decide: yes" in treatment.sentence
     assert not found.is_suspect
 
@@ -377,7 +379,7 @@ def test_commands_plan_start_ramp_show_and_stop(labelled: Ledger, champion: int)
     (listed,) = json.loads(command("list", "--json"))
     assert [change["action"] for change in listed["changes"]] == ["start", "ramp"]
     printed = " ".join(command("show", "trial").split())
-    for part in ("ada", "4.0% of fallbacks", "less than 3.0%", "after 50 answers", "5.0% of acceptance"):
+    for part in ("ada", "4.0% more fallbacks", "less than 3.0%", "after 50 answers", "5.0% of acceptance"):
         assert part in printed
     assert "stopped now" in command("stop", "trial", "--arm", "treatment", "--reason", "enough")
     last = json.loads(command("show", "trial", "--json"))["changes"][-1]
@@ -396,3 +398,29 @@ def test_a_canary_is_planned_by_command_with_guardrails_of_its_own(
     assert Guardrails(**planned["guardrails"]) == Guardrails(acceptance_margin=0.01, coverage_margin=0.02)
     done = CliRunner().invoke(app, ["experiments", "new", "bad", "--arm", "nonsense"])
     assert isinstance(done.exception, InvalidInput)
+
+
+def test_a_plan_says_how_many_units_each_step_would_have_and_warns_where_they_are_too_few(
+    labelled: Ledger, ledger_of: Callable[[str], Ledger]
+) -> None:
+    # Three merchants in January; what is older than 90 days by the last transaction, or another's, is no unit.
+    shops(labelled, 400)
+    labelled.add("2024-11-30,OLDER SHOP,-1.00,card,")
+    ledger_of("other").add("2025-03-02,ELSEWHERE SHOP,-1.00,card,Food")
+    with session_for_jobs() as session:
+        assert count_units(session, labelled.user_id, "user_merchant") == 403
+        assert count_units(session, labelled.user_id, "user") == 1
+
+    twins = ("--arm", "control=rule:50", "--arm", "treatment=rule:50", "--user", "somebody")
+    done = CliRunner().invoke(app, ["experiments", "new", "ramped", *twins, "--ramp", "1,20,100"])
+    assert "Of 403 merchants of users in the last 90 days the smaller arm has 2 at 1%, 40 at 20%, 202 at 100%" in (
+        " ".join(done.stdout.split())
+    )
+    warned = " ".join(done.stderr.split())
+    assert "the first step cannot show what the next may cost" in warned
+    assert "`lm experiments ramp ramped --to 20` goes on by hand" in warned
+    done = CliRunner().invoke(app, ["experiments", "new", "halves", *twins])
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "202 at 100%" in done.stdout
+    done = CliRunner().invoke(app, ["experiments", "new", "users", *twins, "--unit", "user"])
+    assert "of an arm show only differences that are large" in " ".join(done.stderr.split())

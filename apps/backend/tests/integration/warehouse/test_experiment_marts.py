@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from app.config import WAREHOUSE_DIR
 from app.db import session_for_jobs
-from app.ml.confidence_sequences import UnitMoments, difference_bounds, mean_bounds, unit_moments
+from app.ml.confidence_sequences import UnitMoments, mean_bounds, unit_moments
 from app.ml.sequential import PLANNED_ANSWERS_OF_SHARE
-from app.services.experiment_analysis import PLANNED_ANSWERS, analyse_experiment
+from app.services.experiment_analysis import analyse_experiment
 from app.services.experiment_assignment import Arm, RunningExperiment, assign
 from app.services.experiment_outcomes import OUTCOMES, read_outcomes
 from app.services.experiment_periods import periods_of
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from app.ml.sequential import Comparison, ShareSequence
     from app.services.experiment_outcomes import Outcome
 
+README = WAREHOUSE_DIR / "models" / "ML_README.md"
 MARTS = ("+fct_experiment_exposures", "+fct_experiment_results")
 NAME = "rule-or-model"
 ARMS = ("control", "treatment")
@@ -270,13 +274,14 @@ def experience(ledger: Ledger, periods: list[tuple[int, int]]) -> dict[tuple[int
             react(ledger, asked, event_id, reaction)
         for period in seen_in:
             outcomes: dict[Outcome, bool | None] = {
-                "acceptance": said.accepted if period == seen_in[-1] else None,
+                "acceptance": said.accepted is True and period == seen_in[-1],
                 "precision": said.truth == "Food" if said.truth and asked.last_offered[period] else None,
                 "coverage": asked.last_offered[period],
                 "fallbacks": asked.fell_back[period] if arm == "treatment" else None,
+                "answered": said.accepted if period == seen_in[-1] else None,
             }
-            if outcomes["acceptance"] is None and said.by_hand:
-                outcomes["acceptance"] = False
+            if outcomes["answered"] is None and said.by_hand:
+                outcomes["answered"] = False
             for outcome, success in outcomes.items():
                 if success is not None:
                     successes[period, arm, outcome][unit].append(success)
@@ -303,43 +308,71 @@ def ask(ledger: Ledger, asked: Asked, period: int, change: int, version: int, *,
     return event_id
 
 
+def go_on_without_control(ledger: Ledger, experiment_id: int) -> None:
+    """Take the last step of a canary, and ask."""
+    change = ledger.change(experiment_id, "ramp", ramp=1)
+    for number in range(20):
+        txn_id = ledger.transaction(ledger.user("user 1"))
+        kept = exposed("treatment", f"{number:016x}", change, version=4)
+        event_id = ledger.suggest(txn_id, OFFERED, source="model", version="4", **kept, at="2025-11-03")
+        if number % 2:
+            ledger.accept(event_id, "Food")
+
+
+@pytest.mark.parametrize("is_canary", [False, True])
 def test_the_analysis_of_an_experiment_can_be_made_again_from_its_results(
-    ledger: Ledger, run_models: RunModels
+    ledger: Ledger, run_models: RunModels, *, is_canary: bool
 ) -> None:
-    experiment_id = ledger.experiment(NAME, *ARMS)
-    change = ledger.change(experiment_id, "start")
+    experiment_id = ledger.experiment(NAME, *ARMS) if is_canary else ledger.experiment(NAME, *ARMS, "never asked")
+    if is_canary:
+        ledger.connection.execute("UPDATE experiment_arms SET share = position")
+    change = ledger.change(experiment_id, "start", ramp=0.5)
     # One change of the shares, but another version is the champion from some moment on.
     periods = [(change, 3), (change, 4)]
     expected = experience(ledger, periods)
+    if is_canary:
+        go_on_without_control(ledger, experiment_id)
     ledger.change(experiment_id, "stop")
     run_models(*MARTS)
     with session_for_jobs() as session:
         experiment = show_experiment(session, None, NAME)
-        served = {each.versions["treatment"]: each for each in periods_of(read_outcomes(session, experiment))}
+        served = {
+            (each.change, each.versions["treatment"]): each for each in periods_of(read_outcomes(session, experiment))
+        }
         result = analyse_experiment(session, experiment)
     for number, (_, version) in enumerate(periods):
-        for arm, outcome in product(ARMS, OUTCOMES):
+        for arm, outcome in product(ARMS, (*OUTCOMES, "answered")):
             stored = moments(ledger, arm, outcome, (change, {"treatment": version}))
             nothing = unit_moments(np.array([]), np.array([]))
             assert stored == expected.get((number, arm, outcome), nothing), (version, arm, outcome)
-            summed = served[version].outcomes(arm, outcome)
+            summed = served[change, version].outcomes(arm, outcome)
             assert stored == unit_moments(summed.answers, summed.successes), (version, arm, outcome)
-    control, treatment = result.arms
+    control, treatment = result.arms[:2]
     assert treatment.versions == {"treatment": 4}
-    for outcome in ("acceptance", "precision", "coverage"):
+    assert (treatment.last_step is not None) == is_canary
+    for outcome in ("acceptance", "answered", "precision", "coverage"):
         stored = moments(ledger, "treatment", outcome)
         share: ShareSequence = getattr(treatment, outcome)
         bounds = mean_bounds(stored, (0, 1), alpha=share.alpha, planned_answers=PLANNED_ANSWERS_OF_SHARE)
         assert [float(value) for value in bounds] == pytest.approx([share.share, share.lower, share.upper])
-        comparison: Comparison = getattr(treatment, f"{outcome}_difference")
-        bounds = difference_bounds(
-            stored, moments(ledger, "control", outcome), alpha=comparison.alpha, planned_answers=PLANNED_ANSWERS
-        )
-        assert comparison.is_informative
-        assert [float(value) for value in bounds] == pytest.approx(
-            [comparison.difference, comparison.lower, comparison.upper]
-        )
+        if outcome != "answered":
+            comparison: Comparison = getattr(treatment, f"{outcome}_difference")
+            assert comparison.is_informative
+            assert follow_the_recipe(ledger, outcome) == pytest.approx(
+                [comparison.difference, comparison.lower, comparison.upper]
+            )
     assert control.acceptance_difference is None
+
+
+def follow_the_recipe(ledger: Ledger, outcome: str) -> list[float]:
+    """Do what the documentation says to do with the mart; return the difference and its interval."""
+    (recipe,) = re.findall(r"```python\n(from app.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    with ledger.connection.cursor() as cursor:
+        cursor.execute("SELECT * FROM marts.fct_experiment_results WHERE experiment = %s", [NAME])
+        results = pd.DataFrame(cursor.fetchall(), columns=[column.name for column in cursor.description or ()])
+    found: dict[str, Any] = {"results": results}
+    exec(recipe.replace('"acceptance"', f'"{outcome}"'), found)  # noqa: S102 -- what our own page says
+    return [float(value) for value in found["bounds"]]
 
 
 def test_an_answer_that_comes_late_is_in_the_next_build(ledger: Ledger, run_models: RunModels) -> None:
@@ -355,5 +388,7 @@ def test_an_answer_that_comes_late_is_in_the_next_build(ledger: Ledger, run_mode
     for happen in changes:
         happen()
         run_models(*MARTS)
-        answers.append([float(moments(ledger, "control", outcome).answers) for outcome in ("acceptance", "precision")])
-    assert answers == [[0, 0], [1, 0], [1, 1]]
+        accepted = moments(ledger, "control", "acceptance")
+        known = [float(moments(ledger, "control", outcome).answers) for outcome in ("answered", "precision")]
+        answers.append([float(accepted.answers), float(accepted.totals), *known])
+    assert answers == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from app.config import WAREHOUSE_DIR
+from app.db import session_for_jobs
 from app.ml.sequential import compare_on_same_answers
+from app.services.challenger_evidence import read_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,12 +21,14 @@ if TYPE_CHECKING:
     from conftest import Dbt, Ledger, RunModels
 
 MARTS = ("+fct_shadow_comparisons", "fct_shadow_agreement")
+MODEL: dict[str, Any] = {"source": "model", "version": "1"}
+RULE: dict[str, Any] = {"source": "rule"}
 
 
 def verdict(ledger: Ledger, event_id: int) -> tuple[Any, ...]:
     (row,) = ledger.rows(
         """
-        SELECT champion_is_correct, challenger_is_correct, has_independent_truth
+        SELECT champion_is_correct, challenger_is_correct, is_answered, has_independent_truth
         FROM marts.fct_shadow_comparisons WHERE served_event_id = %s
         """,
         event_id,
@@ -93,7 +100,8 @@ def test_a_verdict_comes_with_the_truth_and_goes_with_it(ledger: Ledger, run_mod
         lambda: None,
         lambda: ledger.accept(event_id, "Food"),
         lambda: ledger.label(txn_id, "Fun"),
-        lambda: ledger.label(txn_id, "Rent", "rule"),
+        lambda: ledger.label(txn_id, "Rent", "import"),
+        lambda: ledger.label(txn_id, "Fun", "rule"),
         lambda: ledger.unlabel(txn_id),
     )
     history = []
@@ -102,11 +110,12 @@ def test_a_verdict_comes_with_the_truth_and_goes_with_it(ledger: Ledger, run_mod
         run_models(*MARTS)
         history.append(verdict(ledger, event_id))
     assert history == [
-        (None, None, False),
-        (1, 0, False),  # of course: Food was shown, and Fun was not
-        (0, 1, True),
-        (0, 0, True),
-        (None, None, False),
+        (None, None, False, False),
+        (1, 0, True, False),  # of course: Food was shown, and Fun was not
+        (0, 1, True, True),
+        (0, 0, True, True),
+        (None, None, False, False),  # a rule says what another engine says
+        (None, None, False, False),
     ]
 
 
@@ -118,21 +127,21 @@ def test_an_accept_of_a_later_suggestion_is_no_independent_truth_of_an_earlier_o
     ledger.shadow(first, '["Fun"]')
     ledger.accept(second, "Food")
     run_models(*MARTS)
-    assert verdict(ledger, first) == (1, 0, False)
+    assert verdict(ledger, first) == (1, 0, True, False)
     ((loses, independently),) = ledger.rows("SELECT losses, independent_losses FROM marts.fct_shadow_agreement")
     assert (loses, independently) == (1, 0)
 
 
 def test_a_label_that_was_there_before_is_no_verdict(ledger: Ledger, run_models: RunModels) -> None:
     txn_id = ledger.transaction(ledger.user("ana"))
-    ledger.label(txn_id, "Fun", "rule")
+    ledger.label(txn_id, "Fun", "import")
     event_id = ledger.suggest(txn_id, '["Food"]', at="now()")
     ledger.shadow(event_id, '["Fun"]')
     run_models(*MARTS)
-    assert verdict(ledger, event_id) == (None, None, False)
+    assert verdict(ledger, event_id) == (None, None, False, False)
     ledger.label(txn_id, "Fun", "human")
     run_models(*MARTS)
-    assert verdict(ledger, event_id) == (0, 1, True)
+    assert verdict(ledger, event_id) == (0, 1, True, True)
 
 
 def test_accepting_whatever_is_shown_favours_the_champion_and_independent_truth_does_not(
@@ -191,6 +200,41 @@ def test_agreement_adds_up_to_the_paired_comparison_of_the_same_rows(ledger: Led
     assert comparison.difference is not None
     assert float(sums[7]) == pytest.approx(comparison.difference)
     assert sums[8] == 4
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_silence_counts_for_the_champion_as_it_does_in_a_promotion(
+    ledger: Ledger, run_models: RunModels, seed: int
+) -> None:
+    draw = random.Random(seed)  # noqa: S311 -- the same rows every time
+    user_id = ledger.user("ana")
+    transactions = [ledger.transaction(user_id) for _ in range(60)]
+    since = ledger.now()
+    for txn_id in draw.choices(transactions, k=120):
+        offered, beside = draw.choices(('[{"label": "Food"}]', '[{"label": "Fun"}]', "[]"), (5, 4, 1), k=2)
+        event_id = ledger.suggest(txn_id, offered, **draw.choice((MODEL, RULE)), at="now()")
+        ledger.shadow(event_id, beside)
+        reactions = (
+            lambda: None,
+            partial(ledger.accept, event_id, "Food"),
+            partial(ledger.answer, event_id, "reject"),
+            partial(ledger.undo, event_id),
+            partial(ledger.label, txn_id, "Fun", draw.choice(("human", "rule", "import"))),
+            partial(ledger.unlabel, txn_id),
+        )
+        draw.choices(reactions, (4, 1, 1, 1, 2, 1))[0]()
+    run_models(*MARTS, full_refresh=True)
+    page = (WAREHOUSE_DIR / "models" / "ML_README.md").read_text(encoding="utf-8")
+    (query,) = re.findall(r"-- A challenger, 2, beside a champion, 1.*?;\n", page, re.DOTALL)
+    ((count, difference),) = ledger.rows(query.replace("FROM fct", "FROM marts.fct"))
+    with session_for_jobs() as session:
+        answers = read_answers(session, None, champion=1, challenger=2, since=since)
+    differences = [answer.difference for answer in answers]
+    assert count == len(differences) > 40
+    assert float(difference) == pytest.approx(sum(differences) / len(differences))
+    assert {1, 0, -1} == set(differences)
+    found = "SELECT count(*) FROM marts.fct_shadow_comparisons WHERE NOT is_answered AND champion_is_covered"
+    assert ledger.value(f"{found} AND NOT agrees") > 10
 
 
 def test_the_tests_of_the_marts_hold_and_notice_a_challenger_beside_itself(
