@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from app import embedded_postgres
 from app.config import get_settings
+from app.db import forget_engines
 from app.services import installation
 
 if TYPE_CHECKING:
@@ -51,10 +52,13 @@ def throwaway_database() -> Iterator[Path]:
     os.environ.pop("DATABASE_URL", None)
     os.environ |= {"LM_DATA_DIR": str(root / "data"), "LM_PROFILES_DIR": str(root)}
     get_settings.cache_clear()
+    # Of the section before, which had a database of its own.
+    forget_engines()
     try:
         installation.prepare_installation()
         yield root
     finally:
+        forget_engines()
         embedded_postgres.stop()
         shutil.rmtree(root)
 
