@@ -10,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.access import ActingUser, SignedIn, UserSession
 from app.api.fields import BodyId, CategoryName, PathId, Probability
+from app.services.asked_transactions import MOST_TRANSACTIONS
 from app.services.feedback import answer_suggestion
 from app.services.heuristics import MOST_CANDIDATES
-from app.services.suggestions import DEFAULT_CANDIDATES, MOST_TRANSACTIONS, suggest
+from app.services.suggestions import DEFAULT_CANDIDATES, suggest
 
 router = APIRouter(prefix="/suggestions", tags=["suggestions"])
 

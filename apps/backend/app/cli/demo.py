@@ -11,7 +11,6 @@ from rich.table import Table
 from app.cli.output import note, results
 from app.config import get_settings
 from app.errors import InvalidInput
-from app.services.demo import run_demo
 
 if TYPE_CHECKING:
     from app.services.demo import DemoReport
@@ -23,6 +22,8 @@ def demo(
     """Run the whole loop on a file, as a user of its own, and sum up what it did. Repeating it adds nothing."""
     if file is not None and not file.is_file():
         raise InvalidInput(f"There is no file {file}.")
+    from app.services.demo import run_demo  # noqa: PLC0415 -- libraries that other commands need not wait for
+
     report = run_demo(file, lambda sentence: note("…", sentence, style="dim"))
     if report.examples:
         results.print(examples(report.examples))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -13,8 +13,11 @@ from rich.table import Table
 from app.cli.output import results
 from app.cli.who import User, acting_user
 from app.db import session_for_user
-from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest_now
+from app.services.asked_transactions import MOST_TRANSACTIONS
 from app.services.transactions import TransactionFilter, TransactionRow, list_transactions
+
+if TYPE_CHECKING:
+    from app.services.suggestions import Suggestions
 
 WITHHELD = {"no_candidate": "nothing is known of it", "below_confidence": "not sure enough"}
 
@@ -29,6 +32,8 @@ def suggest_(
     as_json: Annotated[bool, typer.Option("--json", help="Print what POST /suggestions answers.")] = False,
 ) -> None:
     """Suggest categories for the newest transactions that have none. The suggestions are logged like any other."""
+    from app.services.suggestions import suggest_now  # noqa: PLC0415 -- libraries that other commands need not wait for
+
     user_id = acting_user(user)
     with session_for_user(user_id) as session:
         page = list_transactions(session, user_id, TransactionFilter(uncategorised=True), limit=limit)

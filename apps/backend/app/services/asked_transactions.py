@@ -26,6 +26,9 @@ ASKED_COLUMNS: Final = """
 """
 """What `described` takes, of transactions with their features, if any."""
 
+MOST_TRANSACTIONS: Final = 1000
+"""So many may be asked about at a time."""
+
 _EPOCH_ORDINAL: Final = 719_163  # 1970-01-01, from which `evidence.day_numbers` counts
 _KERNEL_COLUMNS: Final = len(TRANSACTION_SCHEMA)
 _COLUMNS: Final = (*TRANSACTION_SCHEMA, "account", "merchant", "merchant_canonical")

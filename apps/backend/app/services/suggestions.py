@@ -17,6 +17,7 @@ from app.ml.features import FEATURE_VERSION
 from app.ml.hierarchical_prior import OWN_THRESHOLD
 from app.request_pool import WaitFirst, close_request_pool, prepare, request_transaction
 from app.services.answering import Answer, answer
+from app.services.asked_transactions import MOST_TRANSACTIONS
 from app.services.deployments import category_set_of
 from app.services.heuristics import MOST_CANDIDATES
 from app.services.metrics import SUGGESTION_SECONDS, SUGGESTIONS_ABSTAINED, SUGGESTIONS_TOTAL
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from app.services.experiment_assignment import Assignment
     from app.services.remembered_users import Look
 
-MOST_TRANSACTIONS: Final = 1000
 DEFAULT_CANDIDATES: Final = 3
 
 # All in one parameter: to write arrays of JSON as arrays takes longer than all the rest.

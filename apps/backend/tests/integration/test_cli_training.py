@@ -177,7 +177,7 @@ def test_the_audit_says_when_there_is_too_little_to_learn_from(ledger: Ledger) -
 
 
 def test_help_waits_for_no_library_that_only_learning_needs() -> None:
-    heavy = "matplotlib", "mlflow", "dbt"
+    heavy = "matplotlib", "mlflow", "dbt", "scipy"
     code = f"import sys, app.cli; print(sorted(set({heavy}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=BACKEND_DIR, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

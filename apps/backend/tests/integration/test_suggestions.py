@@ -12,11 +12,12 @@ from app.db import driver_connection, read_frame, session_for_user
 from app.errors import InvalidInput
 from app.ml.features import TRANSACTION_SCHEMA, build_features, feature_hashes
 from app.ml.hierarchical_prior import OWN_THRESHOLD
+from app.services.asked_transactions import MOST_TRANSACTIONS
 from app.services.categories import rename_or_merge
 from app.services.labels import write_labels
 from app.services.rules import RuleDraft, add_rule
 from app.services.shared_priors import refresh_shared_priors
-from app.services.suggestions import MOST_TRANSACTIONS, Suggestions, suggest_now
+from app.services.suggestions import Suggestions, suggest_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
