@@ -77,7 +77,7 @@ class Preview:
         right_to_wrong: Of those that the person has labelled, how many were right and would not be any more.
         right_to_nothing: Those of them that nothing would be suggested for.
         wrong_to_right: Of those that the person has labelled, how many would be right and are not.
-        nothing_to_right: Those of them that nothing is suggested for now.
+        nothing_to_right: Those of them without a suggestion today.
         sums: What the changes are about, of each currency, the one that most of them are in first.
         merchants: By the money that the changes are about, that of the first currency before the others.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -33,7 +34,7 @@ from app.services.user_knowledge import UserKnowledge, read_knowledge
 from app.services.users import remove_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from sqlalchemy.orm import Session
 
@@ -229,12 +230,7 @@ def test_what_an_overtaken_request_found_takes_nothing_back(labelled: Ledger) ->
     async def work() -> None:
         await ask(labelled, asked)
         await label(labelled, first, category="Fuel")
-        slow = look_at(labelled.user_id, [asked], None, now())
-        async with request_transaction(labelled.user_id, slow.query) as transaction:
-            held_up = HeldUp(transaction.connection)
-            overtaken = RequestTransaction(held_up, transaction.first)  # type: ignore[arg-type]
-            reading = asyncio.ensure_future(read_asked(overtaken, slow, now()))
-            await held_up.has_labels.wait()
+        async with overtaken(labelled, asked) as (held_up, reading):
             await label(labelled, first)
             await ask(labelled, asked)
             late = look_at(labelled.user_id, [asked], None, now())
@@ -261,12 +257,7 @@ def test_what_an_overtaken_request_found_takes_nothing_back_while_something_else
         with psycopg.connect(url) as long:
             long.execute("SELECT pg_current_xact_id()")
             await label(labelled, first, category="Fuel")
-            slow = look_at(labelled.user_id, [asked], None, now())
-            async with request_transaction(labelled.user_id, slow.query) as transaction:
-                held_up = HeldUp(transaction.connection)
-                overtaken = RequestTransaction(held_up, transaction.first)  # type: ignore[arg-type]
-                reading = asyncio.ensure_future(read_asked(overtaken, slow, now()))
-                await held_up.has_labels.wait()
+            async with overtaken(labelled, asked) as (held_up, reading):
                 await label(labelled, first)
                 await ask(labelled, asked)
                 held_up.may_go_on.set()
@@ -274,6 +265,18 @@ def test_what_an_overtaken_request_found_takes_nothing_back_while_something_else
             assert known.memory.given[first].label == "Household"
 
     in_one_process(labelled, work())
+
+
+@asynccontextmanager
+async def overtaken(ledger: Ledger, asked: int) -> AsyncIterator[tuple[HeldUp, asyncio.Future[Any]]]:
+    """Let a request find labels that have moved, and hold it up before it moves them itself."""
+    look = look_at(ledger.user_id, [asked], None, now())
+    async with request_transaction(ledger.user_id, look.query) as transaction:
+        held_up = HeldUp(transaction.connection)
+        slow = RequestTransaction(held_up, transaction.first)  # type: ignore[arg-type]
+        reading = asyncio.ensure_future(read_asked(slow, look, now()))
+        await held_up.has_labels.wait()
+        yield held_up, reading
 
 
 class HeldUp:

@@ -553,9 +553,11 @@ def test_a_promotion_and_a_rollback_are_followed_without_being_looked_for(
     time.sleep(0.3)
     promote(labelled, second)
     wait_for(server, labelled, second, 2)
+    assert server.at_hand(server.deployed.champions[labelled.user_id]) != "loading"
     with session_for_jobs() as session:
         deployments.rollback(session, labelled.user_id, **BECAUSE)
     wait_for(server, labelled, first, 2)
+    assert server.at_hand(server.deployed.champions[labelled.user_id]) != "loading"
 
 
 def test_a_lost_message_is_made_up_for(
